@@ -1,0 +1,74 @@
+"""Environments and verifiers for reinforcement learning of language models."""
+
+from typing import TYPE_CHECKING
+
+from gym_core.collect import collect
+from gym_core.environment import Environment, EnvironmentFactory, Score
+from gym_core.episode import Episode, open_episode, rollout, verify
+from gym_core.errors import (
+    EnvironmentSpecError,
+    EpisodeError,
+    GymError,
+    MissingDependencyError,
+    PolicyError,
+    TaskError,
+    ToolError,
+)
+from gym_core.messages import Message, ToolCall, ToolSchema, assistant, last_reply, system, text, tool_call, user
+from gym_core.mixes import load_environment, mix
+from gym_core.policies import Completion, Policy, ScriptedPolicy
+from gym_core.rollouts import Rollout, RolloutError, read_rollouts, write_rollouts
+from gym_core.tasks import Task, jsonl
+from gym_core.tools import Tool, tool
+
+if TYPE_CHECKING:
+    from gym_core.chat import ChatPolicy
+
+__all__ = [
+    "ChatPolicy",
+    "Completion",
+    "Environment",
+    "EnvironmentFactory",
+    "EnvironmentSpecError",
+    "Episode",
+    "EpisodeError",
+    "GymError",
+    "Message",
+    "MissingDependencyError",
+    "Policy",
+    "PolicyError",
+    "Rollout",
+    "RolloutError",
+    "Score",
+    "ScriptedPolicy",
+    "Task",
+    "TaskError",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolSchema",
+    "assistant",
+    "collect",
+    "jsonl",
+    "last_reply",
+    "load_environment",
+    "mix",
+    "open_episode",
+    "read_rollouts",
+    "rollout",
+    "system",
+    "text",
+    "tool",
+    "tool_call",
+    "user",
+    "verify",
+    "write_rollouts",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "ChatPolicy":  # brings the openai client, which takes a second to import
+        from gym_core.chat import ChatPolicy
+
+        return ChatPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

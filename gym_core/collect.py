@@ -1,0 +1,59 @@
+"""Many rollouts at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import repeat
+
+from gym_core.environment import EnvironmentFactory
+from gym_core.episode import Episode, open_episode
+from gym_core.policies import Policy
+from gym_core.rollouts import Rollout
+from gym_core.tasks import Task
+
+
+async def collect(
+    env: EnvironmentFactory,
+    policy: Policy,
+    *,
+    tasks: Iterable[Task] | None = None,
+    samples: int = 1,
+    concurrency: int = 64,
+) -> AsyncIterator[Rollout]:
+    """Play tasks and yield each rollout as it ends; tasks are drawn only as there is room, so they may be endless.
+
+    Args:
+        env: What is played.
+        policy: Called by up to `concurrency` episodes at a time.
+        tasks: The default is all of the environment's.
+        samples: Rollouts of each task: the size of a group.
+        concurrency: Episodes that live at the same time.
+    """
+    waiting = (task for task in (env.tasks if tasks is None else tasks) for _ in repeat(None, samples))
+    playing = {_start(env, policy, task) for task in _first(waiting, concurrency)}
+    try:
+        while playing:
+            ended, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
+            playing |= {_start(env, policy, task) for task in _first(waiting, len(ended))}
+            for player in ended:
+                yield player.result()
+    finally:
+        for player in playing:
+            player.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+
+
+def _start(env: EnvironmentFactory, policy: Policy, task: Task) -> asyncio.Task[Rollout]:
+    return asyncio.ensure_future(_play(open_episode(env, task), policy))
+
+
+async def _play(episode: Episode, policy: Policy) -> Rollout:
+    async with episode:
+        while not episode.done:
+            await episode.play(policy)
+    return episode.rollout
+
+
+def _first(tasks: Iterator[Task], count: int) -> Iterator[Task]:
+    return (task for _, task in zip(range(count), tasks, strict=False))

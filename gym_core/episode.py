@@ -1,0 +1,364 @@
+"""The episode: the only driver of an environment, whoever owns the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+from gym_core.environment import Environment, EnvironmentFactory, Score
+from gym_core.errors import EpisodeError, ToolError
+from gym_core.messages import Message, ToolCall, ToolSchema, text
+from gym_core.policies import Completion, Policy
+from gym_core.rollouts import ErrorKind, Rollout, RolloutError, StopReason
+from gym_core.tasks import Task
+
+CLOSE_TIMEOUT_S = 10.0
+"""Seconds after which `close` is given up, so that no environment can keep a run from ending."""
+
+_log = logging.getLogger(__name__)
+
+
+class Episode:
+    """Opens an environment, feeds it one assistant message at a time, runs its tools, verifies once and closes once.
+
+    Whatever escapes a hook, a tool or the policy breaks the episode: it becomes data in the rollout, whose reward is
+    then None. Nothing but cancellation escapes the episode.
+
+    Args:
+        env: A fresh environment; the episode closes it.
+
+    Attributes:
+        messages: The conversation so far; the policy reads it.
+        done: Nothing more can be played.
+
+    Example:
+        >>> async with Episode(env) as episode:
+        ...     while not episode.done:
+        ...         await episode.play(policy)
+        >>> episode.rollout.reward
+    """
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.messages: list[Message] = []
+        self.done = False
+        self._rollout: Rollout | None = None
+        self._stop_reason: StopReason = "done"
+        self._error: RolloutError | None = None
+        self._turns = self._tool_calls = self._tool_errors = 0
+        self._opening_length = 0
+        self._started_s = time.monotonic()
+        self._deadline_s = float("inf") if env.timeout_s is None else self._started_s + env.timeout_s
+        self._closed = False
+
+    @property
+    def tools(self) -> list[ToolSchema]:
+        """What the policy can call."""
+        return [tool.schema for tool in self.env.tools.values()]
+
+    @property
+    def rollout(self) -> Rollout:
+        """The finished episode.
+
+        Raises:
+            EpisodeError: It has not finished yet.
+        """
+        if self._rollout is None:
+            raise EpisodeError("the episode has not finished yet: leave its `async with` block or await finish()")
+        return self._rollout
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            await self.finish()
+        else:
+            await self._close()
+
+    async def open(self) -> None:
+        """Run `setup`; from here on `messages` and `tools` are what the policy sees."""
+        try:
+            opening = await self._guard("setup", self.env.setup)
+        except BaseException:  # cancelled
+            await self._close()
+            raise
+        self.messages = list(self.env.task.prompt if opening is None else opening)
+        self._opening_length = len(self.messages)
+        if not self.messages and not self.done:
+            self._break("setup", EpisodeError("the task has no prompt and setup returned no messages"))
+        if self.env.done:
+            self._stop("done")
+
+    async def play(self, policy: Policy) -> None:
+        """One turn: let the policy write a message, and take it."""
+        completion = await self._guard("policy", policy, self.messages, self.tools)
+        if completion is not None:
+            await self.step(completion)
+
+    async def step(self, completion: Completion) -> None:
+        """Take one assistant message: run its tool calls, in order, or let the environment respond.
+
+        Raises:
+            EpisodeError: The episode is over.
+        """
+        if self.done:
+            raise EpisodeError(f"the episode is over ({self._stop_reason}), it takes no more messages")
+        self.messages.append(completion.message)
+        self._turns += 1
+        calls = completion.message.get("tool_calls")
+        if completion.finish_reason == "length":
+            self._stop("length")
+        elif calls:
+            for call in calls:
+                self.messages.append(await self.call(call))
+        else:
+            await self._respond(completion.message)
+        if self._turns >= self.env.max_turns:
+            self._stop("max_turns")
+
+    async def call(self, call: ToolCall) -> Message:
+        """Answer one tool call; a driver that owns the loop calls it itself, others by `step`.
+
+        An unknown tool, arguments that do not fit, a ToolError and a time-out are answered with a sentence the policy
+        can act on. Anything else breaks the episode.
+        """
+        self._tool_calls += 1
+        name = call["function"]["name"]
+        try:
+            content = await self._content(name, call["function"]["arguments"])
+        except ToolError as error:
+            self._tool_errors += 1
+            content = json.dumps({"error": str(error)}, ensure_ascii=False)
+        if self.env.done:
+            self._stop("done")
+        return {"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}
+
+    async def finish(self, output: Sequence[Message] | None = None) -> Rollout:
+        """Verify and close, once; later calls give the same rollout.
+
+        Args:
+            output: The whole conversation, from a driver that owns the loop; the default is `messages`.
+        """
+        if self._rollout is not None:
+            return self._rollout
+        if output is not None:
+            self._adopt(output)
+        if time.monotonic() > self._deadline_s:
+            self._out_of_time()
+        try:
+            score: Score | None = await self._guard("verify", self._verify) if self._error is None else None
+        finally:
+            await self._close()
+        self._rollout = replace(self._summary(), **_verdict(score))
+        return self._rollout
+
+    def _adopt(self, output: Sequence[Message]) -> None:
+        """Take over a conversation that another loop has played, and say why it ended."""
+        self.messages = list(output)
+        written = [message for message in output[self._opening_length :] if message["role"] == "assistant"]
+        self._turns = len(written)
+        self._tool_calls = sum(len(message.get("tool_calls", ())) for message in written)
+        if output and output[-1].get("tool_calls"):
+            self._stop("max_turns" if self._turns >= self.env.max_turns else "length")
+
+    async def _content(self, name: str, arguments: str) -> str:
+        """What a tool answers.
+
+        Raises:
+            ToolError: It refused, is not there, or took too long.
+        """
+        if self.done:
+            raise ToolError("the episode is over, tools can't be called any more")
+        tool = self.env.tools.get(name)
+        if tool is None:
+            raise ToolError(f"unknown tool {name!r}; the tools are {', '.join(self.env.tools) or 'none'}")
+        content = await self._guard("tool", tool, arguments, limit_s=self.env.tool_timeout_s)
+        if content is None:
+            raise ToolError("the tool broke, the episode is over")
+        return str(content)
+
+    async def _respond(self, message: Message) -> None:
+        reply = await self._guard("respond", self.env.respond, message)
+        if reply is not None:
+            self.messages += reply if isinstance(reply, list) else [reply]
+        if reply is None or self.env.done:
+            self._stop("done")
+
+    async def _verify(self) -> Score:
+        verdict = self.env.verify(self._summary())
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        return verdict if isinstance(verdict, Score) else Score(verdict)
+
+    async def _guard(self, kind: ErrorKind, hook: Callable[..., Any], *args: Any, limit_s: float | None = None) -> Any:
+        """The result of a hook; None when it broke the episode.
+
+        Raises:
+            ToolError: Only from tools.
+        """
+        try:
+            return await self._in_time(hook(*args), limit_s)
+        except _OutOfTime:
+            self._out_of_time()
+        except ToolError as error:
+            if kind == "tool":
+                raise
+            self._break(kind, error)
+        except Exception as error:  # the episode boundary: a failure is data
+            self._break(kind, error)
+        return None
+
+    async def _in_time(self, value: Any, limit_s: float | None) -> Any:
+        """The value of a hook, sync or async, within its own limit and the episode's."""
+        if not inspect.isawaitable(value):
+            return value
+        left_s = self._deadline_s - time.monotonic()
+        limit = left_s if limit_s is None else min(limit_s, left_s)
+        if limit == float("inf"):
+            return await value
+        timeout = asyncio.timeout(limit)
+        try:
+            async with timeout:
+                return await value
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise  # the hook's own
+            if limit == left_s:
+                raise _OutOfTime from error
+            raise ToolError(f"the tool took longer than {limit_s:g} seconds and was given up") from error
+
+    def _stop(self, reason: StopReason) -> None:
+        if not self.done:
+            self.done, self._stop_reason = True, reason
+
+    def _break(self, kind: ErrorKind, error: Exception, *, reason: StopReason = "error") -> None:
+        if self._error is None:
+            sentence = str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
+            self._error = RolloutError(kind, sentence)
+            self.done, self._stop_reason = True, reason
+            _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
+
+    def _out_of_time(self) -> None:
+        error = EpisodeError(f"the episode took longer than its {self.env.timeout_s:g} seconds")
+        self._break("timeout", error, reason="timeout")
+
+    async def _close(self) -> None:
+        """Run `close` once and wait for it, even when this task is cancelled meanwhile; bounded in time."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            closing = self.env.close()
+            if inspect.isawaitable(closing):
+                await _uncancelled(asyncio.wait_for(closing, CLOSE_TIMEOUT_S))
+        except Exception as error:  # the episode boundary
+            _log.warning("environment %s failed to close", self.env.name, exc_info=error)
+            self._error = self._error or RolloutError("close", f"{type(error).__name__}: {error}")
+
+    def _summary(self) -> Rollout:
+        """All that is known of the episode before its verdict."""
+        return Rollout(
+            reward=None,
+            output=self.messages,
+            error=self._error,
+            stop_reason=self._stop_reason,
+            task=self.env.task,
+            tools=self.tools,
+            turns=self._turns,
+            tool_calls=self._tool_calls,
+            tool_errors=self._tool_errors,
+            seconds=time.monotonic() - self._started_s,
+        )
+
+
+def open_episode(env: EnvironmentFactory, task: Task) -> Episode:
+    """The episode of a task, not opened yet; an environment that can't even be made breaks it in `setup`."""
+    try:
+        return Episode(env(task))
+    except Exception as error:  # the episode boundary
+        return Episode(_Unmade(task, error))
+
+
+async def rollout(env: Environment, policy: Policy) -> Rollout:
+    """Let a policy play one episode, from `setup` to `close`.
+
+    A broken episode is data, not a crash: it comes back with `error` set and no reward.
+    """
+    async with Episode(env) as episode:
+        while not episode.done:
+            await episode.play(policy)
+    return episode.rollout
+
+
+async def verify(env: Environment, messages: Sequence[Message]) -> Rollout:
+    """Score a finished conversation in a fresh environment.
+
+    Where the environment has tools or answers as a user, the conversation is replayed, so that its state is what it
+    was: tools run again. A replay in which the environment says something else has no reward.
+    """
+    return await verify_episode(Episode(env), messages)
+
+
+async def verify_episode(episode: Episode, messages: Sequence[Message]) -> Rollout:
+    """The same as `verify`, for an episode that is not opened yet."""
+    async with episode:
+        if episode.env.tools or type(episode.env).respond is not Environment.respond:
+            await _replay(episode, messages)
+        if episode._error is None:
+            await episode.finish(messages)
+    return episode.rollout
+
+
+async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
+    """Play the assistant messages of a conversation again, and compare what the environment says."""
+    for message in messages[len(episode.messages) :]:
+        if message["role"] == "assistant" and not episode.done:
+            await episode.step(Completion(message))
+    for position, (said, recorded) in enumerate(zip(episode.messages, messages, strict=False)):
+        if (said["role"], text(said)) != (recorded["role"], text(recorded)):
+            sentence = f"message {position} is {text(said)!r} in the replay, {text(recorded)!r} in the conversation"
+            episode._break("replay", EpisodeError(sentence))
+            return
+
+
+async def _uncancelled(work: Awaitable[None]) -> None:
+    """Wait for work to end even when this task is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break  # `task.result()` raises it
+    if cancelled:
+        raise cancelled
+    task.result()
+
+
+def _verdict(score: Score | None) -> dict[str, Any]:
+    return {} if score is None else {"reward": score.reward, "components": score.components}
+
+
+class _OutOfTime(Exception):
+    """The episode's own time is over."""
+
+
+class _Unmade(Environment):
+    """Stands for an environment whose constructor failed."""
+
+    def __init__(self, task: Task, error: Exception) -> None:
+        super().__init__(task)
+        self._unmade_by = error
+
+    def setup(self) -> None:
+        raise self._unmade_by

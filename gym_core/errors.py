@@ -1,0 +1,77 @@
+"""Every exception this package raises on purpose.
+
+* GymError
+  * TaskError               a dataset row is malformed
+  * ToolError               a tool refused; the policy reads the message
+  * EnvironmentSpecError    a tool, a mix or the name of an environment is not what it must be
+  * EpisodeError            the environment or its verifier broke
+  * PolicyError             the policy could not be asked
+  * WorkerError             a child process did not answer
+    * WorkerHungError       it used up its CPU seconds or its memory on this input
+    * WorkerLostError       it died, or the machine is too slow
+  * MissingDependencyError  an optional library is not installed
+"""
+
+__all__ = [
+    "EnvironmentSpecError",
+    "EpisodeError",
+    "GymError",
+    "MissingDependencyError",
+    "PolicyError",
+    "TaskError",
+    "ToolError",
+    "WorkerError",
+    "WorkerHungError",
+    "WorkerLostError",
+]
+
+
+class GymError(Exception):
+    """Base class of all errors raised by gym_core and gym_adapters."""
+
+
+class TaskError(GymError, ValueError):
+    """A dataset row cannot be turned into a task; the message names file and line."""
+
+
+class ToolError(GymError):
+    """A tool refuses in a way the policy should read about and may correct."""
+
+
+class EnvironmentSpecError(GymError, ValueError):
+    """An environment is not written, named or combined as it must be."""
+
+
+class EpisodeError(GymError, RuntimeError):
+    """The environment broke; the rollout has no reward, through no fault of the policy."""
+
+
+class PolicyError(GymError, RuntimeError):
+    """The policy could not be asked; the rollout has no reward."""
+
+
+class WorkerError(GymError, RuntimeError):
+    """A child process did not answer."""
+
+
+class WorkerHungError(WorkerError):
+    """A child process used up its CPU seconds or its memory on this input: the input's fault."""
+
+
+class WorkerLostError(WorkerError):
+    """A child process died or ran out of wall time: the machine's fault, not the input's."""
+
+
+class MissingDependencyError(GymError, ImportError):
+    """An optional library is not installed.
+
+    Args:
+        extra: The extra of this package that brings the library.
+    """
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(extra)
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"this needs {self.extra}: pip install 'gym-adapters[{self.extra}]'"
