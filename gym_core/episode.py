@@ -36,6 +36,8 @@ class Episode:
     Attributes:
         messages: The conversation so far; the policy reads it.
         done: Nothing more can be played.
+        error: What broke it, if anything has.
+        tool_calls: How many it has been asked to run.
 
     Example:
         >>> async with Episode(env) as episode:
@@ -48,10 +50,11 @@ class Episode:
         self.env = env
         self.messages: list[Message] = []
         self.done = False
+        self.error: RolloutError | None = None
         self._rollout: Rollout | None = None
         self._stop_reason: StopReason = "done"
-        self._error: RolloutError | None = None
-        self._turns = self._tool_calls = self._tool_errors = 0
+        self.tool_calls = 0
+        self._turns = self._tool_errors = 0
         self._opening_length = 0
         self._started_s = time.monotonic()
         self._deadline_s = float("inf") if env.timeout_s is None else self._started_s + env.timeout_s
@@ -81,19 +84,19 @@ class Episode:
         if error is None:
             await self.finish()
         else:
-            await self._close()
+            await self.close()
 
     async def open(self) -> None:
         """Run `setup`; from here on `messages` and `tools` are what the policy sees."""
         try:
             opening = await self._guard("setup", self.env.setup)
         except BaseException:  # cancelled
-            await self._close()
+            await self.close()
             raise
         self.messages = list(self.env.task.prompt if opening is None else opening)
         self._opening_length = len(self.messages)
         if not self.messages and not self.done:
-            self._break("setup", EpisodeError("the task has no prompt and setup returned no messages"))
+            self.fail("setup", EpisodeError("the task has no prompt and setup returned no messages"))
         if self.env.done:
             self._stop("done")
 
@@ -130,7 +133,7 @@ class Episode:
         An unknown tool, arguments that do not fit, a ToolError and a time-out are answered with a sentence the policy
         can act on. Anything else breaks the episode.
         """
-        self._tool_calls += 1
+        self.tool_calls += 1
         name = call["function"]["name"]
         try:
             content = await self._content(name, call["function"]["arguments"])
@@ -154,18 +157,39 @@ class Episode:
         if time.monotonic() > self._deadline_s:
             self._out_of_time()
         try:
-            score: Score | None = await self._guard("verify", self._verify) if self._error is None else None
+            score: Score | None = await self._guard("verify", self._verify) if self.error is None else None
         finally:
-            await self._close()
+            await self.close()
         self._rollout = replace(self._summary(), **_verdict(score))
         return self._rollout
+
+    def fail(self, kind: ErrorKind, error: Exception, *, reason: StopReason = "error") -> None:
+        """Break the episode, from a driver that can't go on; the first failure is the one that is kept."""
+        if self.error is None:
+            sentence = str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
+            self.error = RolloutError(kind, sentence)
+            self.done, self._stop_reason = True, reason
+            _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
+
+    async def close(self) -> None:
+        """Close the environment without a verdict, once; waits even when cancelled meanwhile, but not for ever."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            closing = self.env.close()
+            if inspect.isawaitable(closing):
+                await _uncancelled(asyncio.wait_for(closing, CLOSE_TIMEOUT_S))
+        except Exception as error:  # the episode boundary
+            _log.warning("environment %s failed to close", self.env.name, exc_info=error)
+            self.error = self.error or RolloutError("close", f"{type(error).__name__}: {error}")
 
     def _adopt(self, output: Sequence[Message]) -> None:
         """Take over a conversation that another loop has played, and say why it ended."""
         self.messages = list(output)
         written = [message for message in output[self._opening_length :] if message["role"] == "assistant"]
         self._turns = len(written)
-        self._tool_calls = sum(len(message.get("tool_calls", ())) for message in written)
+        self.tool_calls = sum(len(message.get("tool_calls", ())) for message in written)
         if output and output[-1].get("tool_calls"):
             self._stop("max_turns" if self._turns >= self.env.max_turns else "length")
 
@@ -211,9 +235,9 @@ class Episode:
         except ToolError as error:
             if kind == "tool":
                 raise
-            self._break(kind, error)
+            self.fail(kind, error)
         except Exception as error:  # the episode boundary: a failure is data
-            self._break(kind, error)
+            self.fail(kind, error)
         return None
 
     async def _in_time(self, value: Any, limit_s: float | None) -> Any:
@@ -239,41 +263,21 @@ class Episode:
         if not self.done:
             self.done, self._stop_reason = True, reason
 
-    def _break(self, kind: ErrorKind, error: Exception, *, reason: StopReason = "error") -> None:
-        if self._error is None:
-            sentence = str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
-            self._error = RolloutError(kind, sentence)
-            self.done, self._stop_reason = True, reason
-            _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
-
     def _out_of_time(self) -> None:
         error = EpisodeError(f"the episode took longer than its {self.env.timeout_s:g} seconds")
-        self._break("timeout", error, reason="timeout")
-
-    async def _close(self) -> None:
-        """Run `close` once and wait for it, even when this task is cancelled meanwhile; bounded in time."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            closing = self.env.close()
-            if inspect.isawaitable(closing):
-                await _uncancelled(asyncio.wait_for(closing, CLOSE_TIMEOUT_S))
-        except Exception as error:  # the episode boundary
-            _log.warning("environment %s failed to close", self.env.name, exc_info=error)
-            self._error = self._error or RolloutError("close", f"{type(error).__name__}: {error}")
+        self.fail("timeout", error, reason="timeout")
 
     def _summary(self) -> Rollout:
         """All that is known of the episode before its verdict."""
         return Rollout(
             reward=None,
             output=self.messages,
-            error=self._error,
+            error=self.error,
             stop_reason=self._stop_reason,
             task=self.env.task,
             tools=self.tools,
             turns=self._turns,
-            tool_calls=self._tool_calls,
+            tool_calls=self.tool_calls,
             tool_errors=self._tool_errors,
             seconds=time.monotonic() - self._started_s,
         )
@@ -312,7 +316,7 @@ async def verify_episode(episode: Episode, messages: Sequence[Message]) -> Rollo
     async with episode:
         if episode.env.tools or type(episode.env).respond is not Environment.respond:
             await _replay(episode, messages)
-        if episode._error is None:
+        if episode.error is None:
             await episode.finish(messages)
     return episode.rollout
 
@@ -323,10 +327,17 @@ async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
         if message["role"] == "assistant" and not episode.done:
             await episode.step(Completion(message))
     for position, (said, recorded) in enumerate(zip(episode.messages, messages, strict=False)):
-        if (said["role"], text(said)) != (recorded["role"], text(recorded)):
+        if not _same(said, recorded):
             sentence = f"message {position} is {text(said)!r} in the replay, {text(recorded)!r} in the conversation"
-            episode._break("replay", EpisodeError(sentence))
+            episode.fail("replay", EpisodeError(sentence))
             return
+
+
+def _same(said: Message, recorded: Message) -> bool:
+    """Whether two messages say the same; refusals of a tool call may, because trainers word their own."""
+    if said["role"] == recorded["role"] == "tool" and all("error" in text(m)[:9] for m in (said, recorded)):
+        return True
+    return (said["role"], text(said)) == (recorded["role"], text(recorded))
 
 
 async def _uncancelled(work: Awaitable[None]) -> None:

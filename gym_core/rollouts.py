@@ -43,6 +43,7 @@ class Rollout:
         tool_calls: Tool calls the policy made.
         tool_errors: Those of them that were refused: unknown, malformed, timed out, or a ToolError.
         seconds: Wall time from opening to verdict.
+        step: The trainer's step it was played at; None outside of training.
     """
 
     reward: float | None
@@ -56,6 +57,7 @@ class Rollout:
     tool_calls: int = 0
     tool_errors: int = 0
     seconds: float = 0.0
+    step: int | None = None
 
     @property
     def last_reply(self) -> str:

@@ -1,0 +1,1 @@
+"""Adapters between gym_core and trainers (trl) or environment libraries (reasoning_gym)."""

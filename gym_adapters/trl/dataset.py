@@ -1,0 +1,70 @@
+"""The tasks of an environment as the `train_dataset` of a TRL trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from gym_adapters.trl.messages import to_trl
+from gym_core import EnvironmentFactory, EnvironmentSpecError, GymError, MissingDependencyError, Task, user
+from gym_core.mixes import as_environment
+
+try:
+    from datasets import Dataset, Features, Json, List, Value
+except ImportError as error:
+    raise MissingDependencyError("trl") from error
+
+# `Json` keeps messages as they are: Arrow would give every message every other's keys, as null, and chat templates
+# that ask `'tool_calls' in message` then fail.
+_FEATURES = Features({"prompt": List(Json()), "gym_row": Value("string"), "environment": Value("string")})
+
+
+def gym_dataset(
+    env: EnvironmentFactory | Sequence[EnvironmentFactory],
+    *,
+    tasks: Iterable[Task] | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """The tasks of an environment, for `train_dataset` and `eval_dataset`.
+
+    Args:
+        env: An environment class, a factory, a mix, or a list of them.
+        tasks: The default is all of the environment's.
+        limit: The first so many tasks only; needed where there is no end to them.
+
+    Returns:
+        One row a task: `prompt` (messages), `gym_row` (the task as JSON text, which `gym_reward` and
+        `gym_environment` read) and `environment` (its name).
+
+    Raises:
+        EnvironmentSpecError: There are no tasks.
+        TaskError: A row of a JSONL file is not a task.
+    """
+    env = as_environment(env)
+    rows = list(_rows(env, islice(env.tasks if tasks is None else tasks, limit)))
+    if not rows:
+        raise EnvironmentSpecError(f"environment {env.name!r} has no tasks to train on")
+    return Dataset.from_list(rows, features=_FEATURES)
+
+
+def task_of(gym_row: str | None) -> Task:
+    """The task of one row.
+
+    Raises:
+        GymError: The dataset has no `gym_row` column.
+    """
+    if gym_row is None:
+        raise GymError("the dataset has no 'gym_row' column: build it with gym_dataset(env), and keep its columns")
+    return Task(**json.loads(gym_row))
+
+
+def _rows(env: EnvironmentFactory, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
+    for task in tasks:
+        yield {
+            # Where `setup` makes the opening there is no prompt yet; TRL appends what `reset` returns to this one.
+            "prompt": to_trl(task.prompt or [user("")]),
+            "gym_row": json.dumps(task.to_row(), ensure_ascii=False),
+            "environment": task.environment or env.name,
+        }

@@ -1,0 +1,167 @@
+"""Environments with tools as the `environment_factory` of a TRL trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gym_adapters.trl.dataset import task_of
+from gym_adapters.trl.loop import submit
+from gym_core import (
+    EnvironmentFactory,
+    EnvironmentSpecError,
+    Episode,
+    EpisodeError,
+    ToolSchema,
+    open_episode,
+    text,
+    tool_call,
+    user,
+)
+from gym_core.mixes import as_environment, members
+
+
+def gym_environment(
+    env: EnvironmentFactory | Sequence[EnvironmentFactory],
+) -> Callable[[], Any] | dict[str, Callable[[], Any]]:
+    """The tools of an environment, for `GRPOTrainer(environment_factory=gym_environment(env))`.
+
+    Use it together with `gym_dataset(env)`, which carries the tasks, and `gym_reward(env)`, which verifies and closes
+    the episodes played here. An environment that breaks is remembered: its reward is None, no lesson to the model.
+
+    Args:
+        env: An environment class, a factory, a mix, or a list of them. What it is made of must pickle for
+            AsyncGRPOTrainer.
+
+    Returns:
+        What opens an environment; for a mix, by the names in the dataset's `environment` column.
+    """
+    env = as_environment(env)
+    factories: dict[str, Callable[[], Any]] = {
+        name: GymEnvironmentFactory(member) for name, member in members(env).items()
+    }
+    return factories.get(env.name, factories)
+
+
+class GymEnvironmentFactory:
+    """Makes the objects TRL takes for environments, all of one class, as TRL demands.
+
+    The class is built on the first call, in the process that plays: a spawned worker receives the environment only.
+    """
+
+    def __init__(self, env: EnvironmentFactory) -> None:
+        self.env = env
+        self._playground: type[_Playground] | None = None
+
+    def __call__(self) -> Any:
+        if self._playground is None:
+            self._playground = _playground(self.env)
+        return self._playground()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GymEnvironmentFactory, (self.env,)
+
+
+class GymTool(dict[str, Any]):
+    """A tool schema that is also the callable that runs it.
+
+    TRL hands its tools to the chat template, which takes a dict as the exact schema (a function would be inspected,
+    and nested schemas lost, trl#4859), and calls them by `__name__`, which here may be any string.
+    """
+
+    def __init__(self, schema: ToolSchema, call: Callable[[str, str], str]) -> None:
+        super().__init__(schema)
+        self.__name__ = schema["function"]["name"]
+        self._call = call
+
+    def __call__(self, **arguments: Any) -> str:
+        return self._call(self.__name__, json.dumps(arguments, ensure_ascii=False))
+
+
+class _Playground:
+    """One environment as TRL knows it: reset for every rollout, its tools called one by one.
+
+    TRL finds tools by listing the plain functions of the class; instance attributes shadow them with the real tools.
+    """
+
+    _env: EnvironmentFactory
+    _schemas: tuple[ToolSchema, ...]
+
+    def __init__(self) -> None:
+        self.episode: Episode | None = None
+        self._calls = 0
+        for position, schema in enumerate(self._schemas):
+            setattr(self, _attribute(position), GymTool(schema, self._run))
+
+    def reset(self, gym_row: str | None = None, **_: Any) -> str | None:
+        """Open the episode of a dataset row; what `setup` adds to the prompt is shown to the policy."""
+        if self.episode is not None:
+            submit(self.episode.finish()).result()  # a rollout nobody verified; it must not stay open
+        self.episode = open_episode(self._env, task_of(gym_row))
+        return submit(self._open(self.episode)).result()
+
+    async def _open(self, episode: Episode) -> str | None:
+        await episode.open()
+        if episode.done:
+            return None
+        if episode.tools != list(self._schemas):
+            problem = "its tools differ from those of the first task, and TRL shows every prompt the same"
+            episode.fail("setup", EpisodeError(f"{problem}; use gym_rollout"))
+            return None
+        return _observation(episode)
+
+    def _run(self, name: str, arguments: str) -> str:
+        if self.episode is None:
+            raise EpisodeError("reset was not called before a tool")
+        self._calls += 1
+        answer = submit(self.episode.call(tool_call(name, arguments, id=f"call_{self._calls}"))).result()
+        return text(answer)
+
+
+def _playground(env: EnvironmentFactory) -> type[_Playground]:
+    schemas = tuple(episode_of_first_task(env).tools)
+    placeholders = {_attribute(position): _placeholder for position, _ in enumerate(schemas)}
+    return type(f"Gym{env.name}", (_Playground,), {"_env": env, "_schemas": schemas, **placeholders})
+
+
+def _attribute(position: int) -> str:
+    """Any name will do for an attribute; this one keeps the tools in order, since TRL sorts them."""
+    return f"tool_{position:03}"
+
+
+def _placeholder(self: _Playground) -> None:
+    raise NotImplementedError
+
+
+def episode_of_first_task(env: EnvironmentFactory) -> Episode:
+    """The episode of the first task, opened and closed again; its tools must be those of all.
+
+    Raises:
+        EnvironmentSpecError: There are no tasks.
+        EpisodeError: It can't be opened.
+    """
+    task = next(iter(env.tasks), None)
+    if task is None:
+        raise EnvironmentSpecError(f"environment {env.name!r} has no tasks, so its tools can't be seen")
+    episode = open_episode(env, task)
+    submit(_look(episode)).result()
+    return episode
+
+
+async def _look(episode: Episode) -> None:
+    await episode.open()
+    await episode.close()
+    if episode.error:
+        raise EpisodeError(f"environment {episode.env.name!r} can't be opened: {episode.error.message}")
+
+
+def _observation(episode: Episode) -> str | None:
+    """What the opening has beyond the dataset's prompt; TRL appends it to the last message, and can't show more."""
+    *first, last = episode.env.task.prompt or [user("")]
+    *opened, end = episode.messages
+    if opened == first and end["role"] == last["role"] and text(end).startswith(text(last)):
+        return text(end).removeprefix(text(last)) or None
+    problem = "setup returned an opening that is more than the task's prompt with an end to its last message"
+    episode.fail("setup", EpisodeError(f"{problem}, which TRL can't show; put it into the prompt or use gym_rollout"))
+    return None

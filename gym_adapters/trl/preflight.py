@@ -1,0 +1,153 @@
+"""What would go wrong in a TRL run, said before minutes are lost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gym_adapters.trl.environment import episode_of_first_task
+from gym_adapters.trl.messages import to_trl
+from gym_core import (
+    Environment,
+    EnvironmentFactory,
+    Episode,
+    EpisodeError,
+    MissingDependencyError,
+    ToolSchema,
+    assistant,
+    tool_call,
+)
+from gym_core.mixes import as_environment, members
+
+try:
+    from trl import chat_template_utils as templates
+except ImportError as error:
+    raise MissingDependencyError("trl") from error
+
+# Templates that ship with TRL and can call tools, by a token that a tokenizer must have for them.
+_READY_TEMPLATES = {"<|im_start|>": "qwen2_5_chat_template", "<|start_header_id|>": "llama3_2_chat_template"}
+
+
+def preflight(
+    env: EnvironmentFactory | Sequence[EnvironmentFactory],
+    args: Any,
+    processing_class: Any,
+    *,
+    reward_funcs: Sequence[Any] = (None,),
+) -> list[str]:
+    """What would go wrong if a GRPOTrainer were made of these arguments, a sentence each.
+
+    Args:
+        env: What `gym_dataset`, `gym_reward` and `gym_environment` are given.
+        args: The GRPOConfig.
+        processing_class: The tokenizer, or the processor of a vision model.
+        reward_funcs: What the trainer is given.
+
+    Returns:
+        Nothing found is an empty list. Each environment's first task is opened and closed for it.
+    """
+    problems = list(_weights(args, reward_funcs))
+    for name, member in members(as_environment(env)).items():
+        try:
+            episode = episode_of_first_task(member)
+        except EpisodeError as error:
+            problems.append(str(error))
+            continue
+        problems += [f"{name}: {problem}" for problem in _problems(episode, args, processing_class)]
+    return problems
+
+
+def add_tool_template(tokenizer: Any) -> Any:
+    """Give a tokenizer whose chat template can't call tools one of TRL's that can, and return it.
+
+    For ChatML tokenizers (SmolLM2, Qwen) it is Qwen2.5's template, for Llama 3's it is Llama 3.2's; their tokens are
+    those the model knows. A model that never saw a tool call may need some supervised steps before it makes one.
+
+    Raises:
+        EpisodeError: TRL ships no template for the tokens of this tokenizer.
+    """
+    template = _ready_template(tokenizer)
+    if template is None:
+        tokens = ", ".join(_READY_TEMPLATES)
+        raise EpisodeError(f"no template of TRL's that calls tools fits this tokenizer; expected one that has {tokens}")
+    tokenizer.chat_template = getattr(templates, template)
+    return tokenizer
+
+
+def _ready_template(tokenizer: Any) -> str | None:
+    vocabulary = tokenizer.get_vocab()
+    return next((template for token, template in _READY_TEMPLATES.items() if token in vocabulary), None)
+
+
+def _weights(args: Any, reward_funcs: Sequence[Any]) -> Iterator[str]:
+    weights = args.reward_weights
+    if weights is not None and len(weights) != len(reward_funcs):
+        yield f"reward_weights has {len(weights)} numbers for {len(reward_funcs)} reward functions, expected one each"
+
+
+def _problems(episode: Episode, args: Any, processing_class: Any) -> Iterator[str]:
+    if type(episode.env).respond is not Environment.respond:
+        yield (
+            "it answers as a user (`respond`), which reward_funcs and environment_factory never let it do; "
+            "pass rollout_func=gym_rollout(env)"
+        )
+    if episode.tools:
+        yield from _tool_problems(episode, args)
+        yield from _template_problems(episode.tools, args, processing_class, episode.env.max_turns)
+
+
+def _tool_problems(episode: Episode, args: Any) -> Iterator[str]:
+    expected = episode.env.max_turns - 1
+    if args.max_tool_calling_iterations != expected:
+        yield (
+            f"max_tool_calling_iterations is {args.max_tool_calling_iterations}, expected {expected}: "
+            f"the environment allows {episode.env.max_turns} turns, of which TRL does not count the first"
+        )
+    if args.use_vllm and args.vllm_mode == "server" and args.world_size > 1:
+        yield (
+            f"tools with {args.world_size} ranks in vLLM server mode: TRL hands ranks each other's completions "
+            "(trl#6673); use vllm_mode='colocate', one rank, or rollout_func=gym_rollout(env)"
+        )
+
+
+def _template_problems(schemas: list[ToolSchema], args: Any, processing_class: Any, max_turns: int) -> Iterator[str]:
+    tokenizer = copy.copy(getattr(processing_class, "tokenizer", processing_class))
+    if not templates.supports_tool_calling(processing_class):
+        cure = "use a model whose template does"
+        if _ready_template(tokenizer) is not None:
+            cure = f"call add_tool_template(tokenizer), which sets TRL's {_ready_template(tokenizer)}"
+        yield f"the chat template does not render tool calls; {cure}"
+        return
+    if not any(getattr(tokenizer, name, None) for name in ("response_template", "response_schema")):
+        try:
+            templates.add_response_schema(tokenizer)
+        except ValueError:
+            yield (
+                "the tokenizer has no response_template and TRL knows none for its chat template, so tool calls can't "
+                "be parsed; set tokenizer.response_template or call add_tool_template(tokenizer)"
+            )
+    if not templates.is_chat_template_prefix_preserving(processing_class):
+        try:
+            templates.get_training_chat_template(processing_class)
+        except ValueError:
+            yield "the chat template rewrites earlier turns and TRL has no patch for it; use another template"
+    yield from _length_problems(schemas, args, tokenizer, max_turns)
+
+
+def _length_problems(schemas: list[ToolSchema], args: Any, tokenizer: Any, max_turns: int) -> Iterator[str]:
+    """The shortest call of a tool and its answer, as often as the environment has turns, must fit."""
+    asked = [{"role": "user", "content": "x"}]
+    called = to_trl([assistant("", tool_calls=[tool_call(schemas[0]["function"]["name"])])])
+    answered = [{"role": "tool", "name": schemas[0]["function"]["name"], "content": "x"}]
+    lengths = [
+        len(tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False))
+        for conversation in (asked, asked + called + answered)
+    ]
+    turn = lengths[1] - lengths[0]
+    needed = turn * (max_turns - 1) + 1
+    if args.max_completion_length < needed:
+        yield (
+            f"max_completion_length is {args.max_completion_length}, expected at least {needed}: TRL counts the whole "
+            f"conversation, and {max_turns - 1} shortest tool calls with their answers take {turn} tokens each"
+        )
