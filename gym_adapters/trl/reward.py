@@ -108,7 +108,7 @@ async def _finish(episode: Episode, output: list[Message]) -> Rollout:
     calls = [call for message in output for call in message.get("tool_calls", ())]
     known = [call for call in calls if call["function"]["name"] in episode.env.tools]
     unanswered = output[-1].get("tool_calls", [])
-    if len(known) - episode.tool_calls == sum(call in known for call in unanswered):
+    if not episode.done and len(known) - episode.tool_calls == sum(call in known for call in unanswered):
         for call in unanswered:
             await episode.call(call)
     return await episode.finish(output)

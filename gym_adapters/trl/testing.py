@@ -19,17 +19,24 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>", "<system>", "<user>", "<assistant>"
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
     {{- '<' ~ message.role ~ '>' -}}
-    {{- message.content -}}
     {%- if message.role == 'assistant' -%}
+        {%- generation -%}
+        {{- message.content or '' -}}
         {%- for call in message.tool_calls or [] -%}
             {{- '<call>' ~ call.function.name ~ ' ' ~ (call.function.arguments | tojson) ~ '</call>' -}}
         {%- endfor -%}
         {{- '<eos>' -}}
+        {%- endgeneration -%}
+    {%- else -%}
+        {{- message.content -}}
     {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<assistant>' -}}{%- endif -%}
 """
-"""Shows roles, contents and calls, but no tool schemas: a model of this size has to be taught the calls."""
+"""Shows roles, contents and calls, but no tool schemas: a model of this size has to be taught the calls.
+
+What the model writes is marked as `generation`, so that supervised training can tell it from the rest.
+"""
 
 RESPONSE_TEMPLATE: dict[str, Any] = {
     "defaults": {"role": "assistant"},

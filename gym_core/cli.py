@@ -1,0 +1,94 @@
+"""The command `gym-core`: check an environment, or play it with a model behind any OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from gym_core.check import check_environment
+from gym_core.collect import collect
+from gym_core.environment import EnvironmentFactory
+from gym_core.errors import GymError
+from gym_core.mixes import load_environment
+from gym_core.rollouts import Rollout, write_rollouts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 is success, 1 is problems found, 2 is bad input."""
+    args = _parser().parse_args(argv)
+    sys.path.insert(0, os.getcwd())  # as `python -m` does, so that examples.calendar:Calendar is found
+    try:
+        env = load_environment(args.environment, **dict(args.arg))
+        return int(asyncio.run(args.run(env, args)))
+    except GymError as error:
+        print(f"gym-core: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gym-core", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="find what is wrong with an environment; needs no model")
+    check.set_defaults(run=_check)
+    run = commands.add_parser("run", help="play tasks and write the rollouts as JSONL")
+    run.set_defaults(run=_run)
+    run.add_argument("--model", required=True, help="name of the model on the server")
+    run.add_argument("--base-url", help="the server's; the default is OPENAI_BASE_URL, then OpenAI itself")
+    run.add_argument("--output", default="rollouts.jsonl", help="is appended to (default: %(default)s)")
+    run.add_argument("--samples", type=int, default=1, help="rollouts of each task (default: %(default)s)")
+    run.add_argument("--concurrency", type=int, default=64, help="episodes at a time (default: %(default)s)")
+    run.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
+    for command in (check, run):
+        command.add_argument("environment", help="package.module:name")
+        command.add_argument("--limit", type=int, default=8, help="how many tasks are played (default: %(default)s)")
+        command.add_argument(
+            "--arg", type=_argument, action="append", default=[], metavar="NAME=JSON", help="for an environment factory"
+        )
+    return parser
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=JSON, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+async def _check(env: EnvironmentFactory, args: argparse.Namespace) -> int:
+    problems = await check_environment(env, limit=args.limit)
+    print("\n".join(problems) if problems else f"{env.name}: no problem found in {args.limit} tasks")
+    return int(bool(problems))
+
+
+async def _run(env: EnvironmentFactory, args: argparse.Namespace) -> int:
+    from gym_core.chat import ChatPolicy  # a second: only where a model is asked
+
+    tasks = list(islice(env.tasks, args.limit))
+    rollouts: list[Rollout] = []
+    sampling = {"temperature": args.temperature}
+    async with ChatPolicy(args.model, base_url=args.base_url, sampling=sampling) as policy:
+        async for rollout in collect(env, policy, tasks=tasks, samples=args.samples, concurrency=args.concurrency):
+            write_rollouts(args.output, [rollout])
+            rollouts.append(rollout)
+            print(f"\r{_summary(rollouts)} of {len(tasks) * args.samples}", end="", file=sys.stderr)
+    print(f"\r{_summary(rollouts)}, written to {args.output}", file=sys.stderr)
+    return int(any(rollout.reward is None for rollout in rollouts))
+
+
+def _summary(rollouts: Sequence[Rollout]) -> str:
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    mean = f"mean reward {sum(rewards) / len(rewards):.3f}" if rewards else "no reward yet"
+    return f"{mean}, {len(rollouts) - len(rewards)} unscored, {len(rollouts)} rollouts"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

