@@ -1,0 +1,137 @@
+"""The environment: one question of reasoning-gym, and the factory of one of its datasets."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from reasoning_gym.factory import DATASETS, create_dataset
+from reasoning_gym.utils import SYSTEM_PROMPTS
+
+from gym_adapters.reasoning_gym.rows import from_json, to_json
+from gym_adapters.reasoning_gym.scores import score
+from gym_core.environment import Environment, Score
+from gym_core.errors import EnvironmentSpecError, TaskError, WorkerHungError
+from gym_core.messages import system, user
+from gym_core.rollouts import Rollout
+from gym_core.tasks import Task
+from gym_core.workers import shared_workers
+
+
+class Question(Environment):
+    """One question, answered in one message between `<answer>` tags.
+
+    Args:
+        task: A task of `ReasoningGym`, or its row read back from JSON.
+        cpu_s: CPU seconds the scorer may use.
+    """
+
+    def __init__(self, task: Task, *, cpu_s: float) -> None:
+        super().__init__(task)
+        self._cpu_s = cpu_s
+
+    async def verify(self, rollout: Rollout) -> Score:
+        """Judge the last answer by the dataset's own scorer and the stored entry, in a child process.
+
+        A reply without the tags, an answer that hangs the scorer, and an answer on which the scorer raises though it
+        can score the right one are the model's fault: 0.0. A child that is lost leaves the rollout without reward.
+
+        Returns:
+            The reward, and as its parts, 0.0 or 1.0: `format` (there was an answer), `unreadable` (the scorer raised)
+            and `hung` (it used up its CPU seconds or its memory).
+        """
+        try:
+            parts = await shared_workers().call(score, rollout.last_reply, self.task.info, cpu_s=self._cpu_s)
+        except WorkerHungError:
+            return Score(0.0, {"format": 1.0, "unreadable": 0.0, "hung": 1.0})
+        return Score(parts.pop("reward"), {**parts, "hung": 0.0})
+
+
+@dataclass(frozen=True)
+class ReasoningGym:
+    """One dataset of reasoning-gym; made by `reasoning_gym`.
+
+    Attributes:
+        name: Names the metrics; `dataclasses.replace(env, name=...)` where two of a mix have the same dataset.
+        dataset: The name reasoning-gym knows it by.
+        config: Its config as JSON text, size and seed included.
+        cpu_s: CPU seconds the scorer may use on one answer.
+    """
+
+    name: str
+    dataset: str
+    config: str
+    cpu_s: float
+
+    @cached_property
+    def tasks(self) -> Iterable[Task]:
+        """As many as its size; generated when first asked for, and then kept by this process."""
+        return _Tasks(self.dataset, json.loads(self.config))
+
+    def __call__(self, task: Task, /) -> Question:
+        """An environment for one episode of this task."""
+        return Question(task, cpu_s=self.cpu_s)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReasoningGym, (self.name, self.dataset, self.config, self.cpu_s)  # without the tasks
+
+
+def reasoning_gym(dataset: str, *, size: int = 1000, seed: int = 0, cpu_s: float = 5.0, **config: Any) -> ReasoningGym:
+    """An environment for one of reasoning-gym's datasets, such as "chain_sum".
+
+    Args:
+        dataset: Its name.
+        size: The number of its tasks.
+        seed: Of their generation.
+        cpu_s: CPU seconds the scorer may use on one answer.
+        config: The dataset's own settings, such as `min_terms`.
+
+    Raises:
+        EnvironmentSpecError: There is no such dataset or setting, or the dataset rejects the value of one.
+    """
+    names = [name for name in DATASETS if name != "composite"]  # `gym_core.mix` is our composite
+    if dataset not in names:
+        raise EnvironmentSpecError(f"reasoning-gym has no dataset {dataset!r}{_suggestion(dataset, names)}")
+    settings = [setting.name for setting in fields(DATASETS[dataset][1])]
+    for key in config:
+        if key not in settings:
+            raise EnvironmentSpecError(f"{dataset!r} has no setting {key!r}{_suggestion(key, settings)}")
+    config = {**config, "size": size, "seed": seed}
+    try:
+        create_dataset(dataset, **config)  # which validates
+        text = json.dumps(to_json(config), sort_keys=True)
+    except (AssertionError, TaskError, TypeError, ValueError) as error:
+        raise EnvironmentSpecError(f"{dataset!r} does not take the config {config!r}: {error}") from error
+    return ReasoningGym(dataset, dataset, text, cpu_s)
+
+
+def _suggestion(word: str, possibilities: list[str]) -> str:
+    matches = difflib.get_close_matches(word, possibilities) or sorted(possibilities)
+    return f"; expected {', '.join(matches[:8])}{', ...' if len(matches) > 8 else ''}"
+
+
+class _Tasks:
+    """The tasks of a dataset; each is generated once, since some differ between two processes (string hashes)."""
+
+    def __init__(self, dataset: str, config: dict[str, Any]) -> None:
+        self._name = dataset
+        self._config = config
+        self._dataset = create_dataset(dataset, **from_json(config))
+        self._tasks: dict[int, Task] = {}
+
+    def __iter__(self) -> Iterator[Task]:
+        for index in range(len(self._dataset)):
+            yield self._tasks.get(index) or self._tasks.setdefault(index, self._task(index))
+
+    def _task(self, index: int) -> Task:
+        entry = self._dataset[index]
+        return Task(
+            [system(SYSTEM_PROMPTS["default"]), user(entry["question"])],
+            answer=entry["answer"],
+            info={"dataset": self._name, "config": self._config, "entry": to_json(entry)},
+            id=f"{self._name}-{self._config['seed']}-{index}",
+        )
