@@ -83,7 +83,8 @@ def _completion(completion: ChatCompletion) -> Completion:
         if call.type == "function"
     ]
     message = assistant(choice.message.content, tool_calls=calls)
-    if reasoning := (choice.message.model_extra or {}).get("reasoning_content"):
+    extra = choice.message.model_extra or {}
+    if reasoning := extra.get("reasoning_content") or extra.get("reasoning"):  # vllm-project/vllm#27752
         message["reasoning_content"] = reasoning
     if choice.finish_reason == "length":
         return Completion(message, "length")

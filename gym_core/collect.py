@@ -31,13 +31,17 @@ async def collect(
         concurrency: Episodes that live at the same time.
     """
     waiting = (task for task in (env.tasks if tasks is None else tasks) for _ in repeat(None, samples))
-    playing = {_start(env, policy, task) for task in _first(waiting, concurrency)}
+    playing: set[asyncio.Task[Rollout]] = set()
+    ended: set[asyncio.Task[Rollout]] = set()
     try:
-        while playing:
-            ended, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
-            playing |= {_start(env, policy, task) for task in _first(waiting, len(ended))}
+        while True:
+            for task in _first(waiting, concurrency - len(playing)):
+                playing.add(_start(env, policy, task))  # one by one: drawing the next task may fail
             for player in ended:
                 yield player.result()
+            if not playing:
+                return
+            ended, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for player in playing:
             player.cancel()

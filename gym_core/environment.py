@@ -30,7 +30,7 @@ class Score:
     components: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in {"reward": self.reward, **self.components}.items():
+        for name, value in [("reward", self.reward), *self.components.items()]:
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise EpisodeError(f"{name!r} of a score must be a finite number, not {value!r}")
         object.__setattr__(self, "reward", float(self.reward))
@@ -51,7 +51,7 @@ class Environment:
         tool_timeout_s: Seconds after which an async tool is given up; the policy is told.
         timeout_s: Wall seconds for the whole episode, or None for no limit; past it the rollout has no reward, because
             a slow machine is not the policy's fault.
-        done: A tool sets it to True to end the episode after this turn.
+        done: A tool sets it to True to end the episode; later calls of the same turn are refused.
 
     Example:
         >>> class Echo(Environment):

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from gym_core.environment import Environment, EnvironmentFactory, Score
 from gym_core.errors import EpisodeError, ToolError
@@ -93,7 +93,7 @@ class Episode:
         except BaseException:  # cancelled
             await self.close()
             raise
-        self.messages = list(self.env.task.prompt if opening is None else opening)
+        self._say("setup", self.env.task.prompt if opening is None else opening)
         self._opening_length = len(self.messages)
         if not self.messages and not self.done:
             self.fail("setup", EpisodeError("the task has no prompt and setup returned no messages"))
@@ -103,8 +103,10 @@ class Episode:
     async def play(self, policy: Policy) -> None:
         """One turn: let the policy write a message, and take it."""
         completion = await self._guard("policy", policy, self.messages, self.tools)
-        if completion is not None:
+        if isinstance(completion, Completion):
             await self.step(completion)
+        else:
+            self.fail("policy", EpisodeError(f"a policy must return a Completion, not {completion!r}"))
 
     async def step(self, completion: Completion) -> None:
         """Take one assistant message: run its tool calls, in order, or let the environment respond.
@@ -138,7 +140,7 @@ class Episode:
         try:
             content = await self._content(name, call["function"]["arguments"])
         except ToolError as error:
-            self._tool_errors += 1
+            self._tool_errors += self.error is None  # the environment's own failure is not the policy's
             content = json.dumps({"error": str(error)}, ensure_ascii=False)
         if self.env.done:
             self._stop("done")
@@ -166,8 +168,7 @@ class Episode:
     def fail(self, kind: ErrorKind, error: Exception, *, reason: StopReason = "error") -> None:
         """Break the episode, from a driver that can't go on; the first failure is the one that is kept."""
         if self.error is None:
-            sentence = str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
-            self.error = RolloutError(kind, sentence)
+            self.error = RolloutError(kind, _sentence(error))
             self.done, self._stop_reason = True, reason
             _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
 
@@ -179,10 +180,10 @@ class Episode:
         try:
             closing = self.env.close()
             if inspect.isawaitable(closing):
-                await _uncancelled(asyncio.wait_for(closing, CLOSE_TIMEOUT_S))
+                await _uncancelled(closing, CLOSE_TIMEOUT_S)
         except Exception as error:  # the episode boundary
             _log.warning("environment %s failed to close", self.env.name, exc_info=error)
-            self.error = self.error or RolloutError("close", f"{type(error).__name__}: {error}")
+            self.error = self.error or RolloutError("close", _sentence(error))
 
     def _adopt(self, output: Sequence[Message]) -> None:
         """Take over a conversation that another loop has played, and say why it ended."""
@@ -212,9 +213,16 @@ class Episode:
     async def _respond(self, message: Message) -> None:
         reply = await self._guard("respond", self.env.respond, message)
         if reply is not None:
-            self.messages += reply if isinstance(reply, list) else [reply]
+            self._say("respond", reply)
         if reply is None or self.env.done:
             self._stop("done")
+
+    def _say(self, kind: ErrorKind, said: Any) -> None:
+        for message in said if isinstance(said, list | tuple) else [said]:
+            if not isinstance(message, dict) or not message.keys() >= {"role", "content"}:
+                self.fail(kind, EpisodeError(f"{kind} must return messages like user('...'), not {message!r}"))
+                return
+            self.messages.append(cast("Message", message))
 
     async def _verify(self) -> Score:
         verdict = self.env.verify(self._summary())
@@ -236,6 +244,10 @@ class Episode:
             if kind == "tool":
                 raise
             self.fail(kind, error)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            self.fail(kind, EpisodeError("something it waited for was cancelled"))
         except Exception as error:  # the episode boundary: a failure is data
             self.fail(kind, error)
         return None
@@ -316,8 +328,7 @@ async def verify_episode(episode: Episode, messages: Sequence[Message]) -> Rollo
     async with episode:
         if episode.env.tools or type(episode.env).respond is not Environment.respond:
             await _replay(episode, messages)
-        if episode.error is None:
-            await episode.finish(messages)
+        await episode.finish(messages)
     return episode.rollout
 
 
@@ -335,25 +346,44 @@ async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
 
 def _same(said: Message, recorded: Message) -> bool:
     """Whether two messages say the same; refusals of a tool call may, because trainers word their own."""
-    if said["role"] == recorded["role"] == "tool" and all("error" in text(m)[:9] for m in (said, recorded)):
+    refusals = ('{"error"', "{'error'")
+    if said["role"] == recorded["role"] == "tool" and all(text(m).startswith(refusals) for m in (said, recorded)):
         return True
     return (said["role"], text(said)) == (recorded["role"], text(recorded))
 
 
-async def _uncancelled(work: Awaitable[None]) -> None:
-    """Wait for work to end even when this task is cancelled meanwhile; then be cancelled."""
+async def _uncancelled(work: Awaitable[None], limit_s: float) -> None:
+    """Wait for work to end, but not past the limit, even when this task is cancelled meanwhile; then be cancelled."""
     task = asyncio.ensure_future(work)
+    end_s = time.monotonic() + limit_s
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not task.done() and (left_s := end_s - time.monotonic()) > 0:
         try:
-            await asyncio.shield(task)
+            await asyncio.wait({task}, timeout=left_s)  # unlike `wait_for`, it does not wait for who ignores `cancel`
         except asyncio.CancelledError as error:
             cancelled = error
-        except Exception:
-            break  # `task.result()` raises it
+    failure: BaseException | None
+    if not task.done():
+        task.cancel()
+        failure = EpisodeError(f"close took longer than {limit_s:g} seconds and was given up")
+    elif task.cancelled():
+        failure = EpisodeError("something it waited for was cancelled")
+    else:
+        failure = task.exception()
     if cancelled:
-        raise cancelled
-    task.result()
+        raise cancelled from failure
+    if failure:
+        raise failure
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that somebody cancels, not just something it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
 
 
 def _verdict(score: Score | None) -> dict[str, Any]:

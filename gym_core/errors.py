@@ -6,6 +6,8 @@
   * EnvironmentSpecError    a tool, a mix or the name of an environment is not what it must be
   * EpisodeError            the environment or its verifier broke
   * PolicyError             the policy could not be asked
+  * OutOfTokens             the policy has no tokens left for another turn
+  * TemplateError           a chat template can't be continued turn by turn
   * WorkerError             a child process did not answer
     * WorkerHungError       it used up its CPU seconds or its memory on this input
     * WorkerLostError       it died, or the machine is too slow
@@ -17,8 +19,10 @@ __all__ = [
     "EpisodeError",
     "GymError",
     "MissingDependencyError",
+    "OutOfTokens",
     "PolicyError",
     "TaskError",
+    "TemplateError",
     "ToolError",
     "WorkerError",
     "WorkerHungError",
@@ -48,6 +52,14 @@ class EpisodeError(GymError, RuntimeError):
 
 class PolicyError(GymError, RuntimeError):
     """The policy could not be asked; the rollout has no reward."""
+
+
+class OutOfTokens(GymError):
+    """The policy has no tokens left for another turn; the episode ends with the stop reason "length"."""
+
+
+class TemplateError(GymError, ValueError):
+    """A chat template can't be continued turn by turn."""
 
 
 class WorkerError(GymError, RuntimeError):

@@ -92,12 +92,14 @@ def mix(
         seed: Of the turns.
 
     Raises:
-        EnvironmentSpecError: Two have the same name, or a weight is not a positive number.
+        EnvironmentSpecError: Two have the same name, one is a mix itself, or a weight is not a positive number.
     """
     named: dict[str, EnvironmentFactory] = {}
     for env in environments:
         if not isinstance(env, EnvironmentFactory):
             raise EnvironmentSpecError(f"a mix is made of environments, not {env!r}")
+        if isinstance(env, Mix):  # a task remembers one name, so it could not be dispatched twice
+            raise EnvironmentSpecError(f"a mix can't hold the mix {env.name!r}, give all environments to one mix")
         if env.name in named:
             raise EnvironmentSpecError(f"two environments of the mix are named {env.name!r}; give one another name")
         named[env.name] = env

@@ -14,8 +14,6 @@ from gym_core.messages import Message, ToolSchema, assistant, system, tool_call,
 
 NEMO_FIELD = "responses_create_params"
 
-_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "input_image": "image_url", "refusal": "refusal"}
-
 
 def chat_messages(params: Mapping[str, Any]) -> list[Message]:
     """The conversation a request of the Responses API stands for.
@@ -34,10 +32,12 @@ def chat_messages(params: Mapping[str, Any]) -> list[Message]:
     if not isinstance(params["input"], list):
         raise TaskError(f"'input' must be a string or a list of items, not {params['input']!r}")
     for item in params["input"]:
+        if not isinstance(item, Mapping):
+            raise TaskError(f"an input item must be an object, not {item!r}")
         try:
             _add(item, messages)
         except (KeyError, TypeError, AttributeError) as error:
-            raise TaskError(f"an input item lacks {error}: {item!r}") from error
+            raise TaskError(f"an input item lacks {error}, or has it in another form: {item!r}") from error
     return messages
 
 
@@ -51,7 +51,7 @@ def _add(item: Mapping[str, Any], messages: list[Message]) -> None:
     match item.get("type") or "message":
         case "message" if item["role"] == "assistant":
             turn = _open_assistant(messages)
-            turn["content"] = f"{turn['content'] or ''}{_content(item['content'])}"
+            turn["content"] = f"{turn['content'] or ''}{_text(item['content'])}"
         case "message":
             role = {"developer": "system"}.get(item["role"], item["role"])
             messages.append({"role": role, "content": _content(item["content"])})
@@ -61,8 +61,9 @@ def _add(item: Mapping[str, Any], messages: list[Message]) -> None:
         case "function_call_output":
             messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": _content(item["output"])})
         case "reasoning":
-            parts = item.get("summary") or item.get("content") or []
-            _open_assistant(messages)["reasoning_content"] = "\n".join(part["text"] for part in parts)
+            turn = _open_assistant(messages)
+            thoughts = [part["text"] for part in item.get("summary") or item.get("content") or []]
+            turn["reasoning_content"] = "\n".join([*filter(None, [turn.get("reasoning_content")]), *thoughts])
         case unknown:
             known = "message, function_call, function_call_output, reasoning"
             raise TaskError(f"an input item has the type {unknown!r}, expected one of {known}")
@@ -73,6 +74,14 @@ def _open_assistant(messages: list[Message]) -> Message:
     if not messages or messages[-1]["role"] != "assistant":
         messages.append(assistant())
     return messages[-1]
+
+
+def _text(content: Any) -> str:
+    """What an assistant said."""
+    said = _content(content)
+    if not isinstance(said, str):
+        raise TaskError(f"an assistant message holds text only, not {content!r}")
+    return said
 
 
 def _content(content: Any) -> Any:
@@ -86,9 +95,13 @@ def _content(content: Any) -> Any:
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    kind = _PARTS.get(part["type"])
-    if kind is None:
-        raise TaskError(f"a content part has the type {part['type']!r}, expected one of {', '.join(_PARTS)}")
-    if kind == "image_url":
-        return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail", "auto")}}
-    return {"type": kind, kind: part[kind]}
+    match part["type"]:
+        case "input_text" | "output_text" | "text":
+            return {"type": "text", "text": part["text"]}
+        case "refusal":  # chat templates do not know it
+            return {"type": "text", "text": part["refusal"]}
+        case "input_image":
+            return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part.get("detail", "auto")}}
+        case unknown:
+            known = "input_text, output_text, text, refusal, input_image"
+            raise TaskError(f"a content part has the type {unknown!r}, expected one of {known}")

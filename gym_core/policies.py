@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from gym_core.messages import Message, ToolSchema, assistant
+from gym_core.tokens import TokenTrack
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One assistant message, and why the policy stopped writing it; "length" means that it was cut off."""
+    """One assistant message.
+
+    Attributes:
+        message: What was written.
+        finish_reason: Why it ended; "length" when it was cut off.
+        tokens: All tokens of the rollout so far, from a policy that knows them.
+    """
 
     message: Message
     finish_reason: Literal["stop", "tool_calls", "length"] = "stop"
+    tokens: TokenTrack | None = None
 
 
 class Policy(Protocol):

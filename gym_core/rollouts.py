@@ -100,13 +100,15 @@ def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> None:
 
 
 def read_rollouts(path: str | Path) -> Iterator[Rollout]:
-    """Yield the rollouts of a JSONL file.
+    """Yield the rollouts of a JSONL file; empty lines are skipped.
 
     Raises:
         TaskError: A line is not a rollout; the message names file and line.
     """
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             try:
                 yield Rollout.from_json(line)
             except TaskError as error:

@@ -43,7 +43,7 @@ def function_schema(function: Callable[..., Any], hints: dict[str, Any]) -> Tool
     if required := [argument for argument, p in arguments(function).items() if p.default is p.empty]:
         parameters["required"] = required
     schema = {"name": name, "description": sections["description"], "parameters": parameters}
-    if returned := _returned(hints, sections["Returns"]):
+    if (returned := _returned(hints, sections["Returns"])) is not None:
         schema["return"] = returned
     return {"type": "function", "function": schema}
 
@@ -68,7 +68,7 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
     """
     try:
         return get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise EnvironmentSpecError(
             f"tool {function.__name__!r} has a type hint that can't be evaluated ({error}); "
             "expected types that are defined above the tool, in its module"
@@ -87,9 +87,19 @@ def _property(tool: str, argument: str, hints: dict[str, Any], described: dict[s
     except EnvironmentSpecError as error:
         raise EnvironmentSpecError(f"argument {argument!r} of tool {tool!r}: {error}") from error
     if choices := _CHOICES.search(description):
-        schema["enum"] = [c.strip() if isinstance(c, str) else c for c in json.loads(choices[1])]
+        schema["enum"] = _choices(tool, argument, choices[1])
         description = description[: choices.start()].strip()
     return schema | {"description": description}
+
+
+def _choices(tool: str, argument: str, listed: str) -> list[Any]:
+    try:
+        return [choice.strip() if isinstance(choice, str) else choice for choice in json.loads(listed)]
+    except (ValueError, TypeError) as error:
+        raise EnvironmentSpecError(
+            f"argument {argument!r} of tool {tool!r}: "
+            f'choices must be a JSON list like ["tea", "coffee"], not {listed!r}'
+        ) from error
 
 
 def _returned(hints: dict[str, Any], lines: list[str]) -> dict[str, Any] | None:
@@ -114,8 +124,10 @@ def _hint_schema(hint: Any) -> dict[str, Any]:
         return _enum_schema(hint, list(args))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _enum_schema(hint, [member.value for member in hint])
-    if hint in _SCALARS or hint in _CONTAINERS:
-        return {"type": (_SCALARS | _CONTAINERS)[hint]}
+    if hint in _SCALARS:
+        return {"type": _SCALARS[hint]}
+    if not args and (container := hint if origin is None else origin) in _CONTAINERS:  # `list` or `typing.List`
+        return {"type": _CONTAINERS[container]}
     if origin is list:
         return {"type": "array", "items": _hint_schema(args[0])}
     if origin is dict:

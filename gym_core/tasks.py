@@ -95,18 +95,18 @@ class JsonlTasks:
         Raises:
             TaskError: A line is not a task; the message names file and line.
         """
-        with open(self.path, encoding="utf-8") as file:
+        with open(self.path, "rb") as file:  # `json` decodes, so that a byte order mark is no error
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield self._task(number, line)
 
-    def _task(self, number: int, line: str) -> Task:
+    def _task(self, number: int, line: bytes) -> Task:
         try:
             return Task.from_row(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise TaskError(f"{self.path}:{number}: not JSON ({error}); expected one JSON object a line") from error
         except TaskError as error:
             raise TaskError(f"{self.path}:{number}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise TaskError(f"{self.path}:{number}: not JSON ({error}); expected one JSON object a line") from error
 
 
 def jsonl(path: str | Path) -> JsonlTasks:

@@ -143,7 +143,7 @@ def _explain(tool: str, names: list[str], error: ValidationError) -> str:
                 details.append(f"there is no argument {where!r}, the arguments are {', '.join(names) or 'none'}")
             case "json_invalid":
                 details.append(f"the arguments are not valid JSON ({found['ctx']['error']})")
-            case "dict_type":
+            case "dict_type" if not found["loc"]:
                 details.append(f"the arguments must be a JSON object, not {_short(found['input'])}")
             case _:
                 details.append(f"{where!r}: {found['msg'][0].lower()}{found['msg'][1:]}, not {_short(found['input'])}")

@@ -1,0 +1,58 @@
+"""Tokens: what the policy sampled is what is trained on, token for token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TokenTrack:
+    """The tokens of one rollout.
+
+    Attributes:
+        prompt_ids: The opening as the chat template renders it.
+        completion_ids: All that came after: sampled turns, and between them what the environment said.
+        mask: One number a completion token: 1 where the policy sampled it, 0 elsewhere.
+        logprobs: One number a completion token: the engine's for sampled ones, 0.0 elsewhere.
+        broken: Why the tokens are not what the engine saw, or None. A broken track must not be trained on.
+    """
+
+    prompt_ids: list[int] = field(default_factory=list)
+    completion_ids: list[int] = field(default_factory=list)
+    mask: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    broken: str | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and completion: what the engine is given next."""
+        return self.prompt_ids + self.completion_ids
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Append tokens of the environment or the template."""
+        self.completion_ids += ids
+        self.mask += [0] * len(ids)
+        self.logprobs += [0.0] * len(ids)
+
+    def sample(
+        self, ids: Sequence[int], logprobs: Sequence[float] | None = None, *, given: Sequence[int] | None = None
+    ) -> None:
+        """Append tokens the policy sampled.
+
+        Args:
+            ids: The sampled tokens.
+            logprobs: One a token; None where the engine gives none, which leaves 0.0.
+            given: The tokens the engine says it continued; others than ours break the track.
+        """
+        if given is not None and list(given) != self.ids:
+            self._break(f"the engine continued {len(given)} tokens that are not the {len(self.ids)} it was sent")
+        if logprobs is not None and len(logprobs) < len(ids):
+            self._break(f"the engine gave {len(logprobs)} log-probabilities for {len(ids)} tokens")
+            logprobs = None
+        self.completion_ids += ids
+        self.mask += [1] * len(ids)
+        self.logprobs += [0.0] * len(ids) if logprobs is None else logprobs[: len(ids)]
+
+    def _break(self, why: str) -> None:
+        self.broken = self.broken or why
