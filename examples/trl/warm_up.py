@@ -1,0 +1,59 @@
+"""A supervised warm-up, after which a new model knows what conversations with the calculator look like."""
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from examples.calculator import Calculator
+from gym_adapters.trl.messages import to_trl
+from gym_core import Rollout, ScriptedPolicy, Task, assistant, rollout, text, tool_call
+
+STEPS = 600
+DEMONSTRATIONS = 2000
+CALLING = 0.3
+"""The share of demonstrations that call the calculator; the others guess."""
+
+
+def warm_up(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tasks: Sequence[Task], chooser: random.Random
+) -> None:
+    """Train a model on what the assistant says in demonstrations of the tasks."""
+    demonstrations = asyncio.run(_demonstrations(tasks, chooser))
+    rows: Any = tokenizer.apply_chat_template(
+        [to_trl(demonstration.output) for demonstration in demonstrations],
+        padding=True,
+        return_dict=True,
+        return_tensors="pt",
+        return_assistant_tokens_mask=True,
+    )
+    ids, attended, said = rows["input_ids"], rows["attention_mask"], rows["assistant_masks"].bool()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=STEPS, pct_start=0.1)
+    for _ in range(STEPS):
+        batch = chooser.sample(range(DEMONSTRATIONS), 32)
+        labels = ids[batch].where(said[batch], -100)
+        model(input_ids=ids[batch], attention_mask=attended[batch], labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+
+
+async def _demonstrations(tasks: Sequence[Task], chooser: random.Random) -> list[Rollout]:
+    """Played, not written: so they can't differ from what the environment says."""
+    return [
+        await rollout(Calculator(task), ScriptedPolicy(_replies(task, chooser)))
+        for task in chooser.choices(tasks, k=DEMONSTRATIONS)
+    ]
+
+
+def _replies(task: Task, chooser: random.Random) -> list[Any]:
+    if chooser.random() > CALLING:
+        return [str(chooser.randint(2, 18))]
+    expression = json.dumps({"expression": text(task.prompt[-1])})
+    return [assistant(tool_calls=[tool_call("calculate", expression)]), str(task.answer)]
