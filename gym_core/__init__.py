@@ -4,21 +4,27 @@ from typing import TYPE_CHECKING
 
 from gym_core.collect import collect
 from gym_core.environment import Environment, EnvironmentFactory, Score
-from gym_core.episode import Episode, open_episode, rollout, verify
+from gym_core.episode import Episode, open_episode, rollout
 from gym_core.errors import (
     EnvironmentSpecError,
     EpisodeError,
     GymError,
     MissingDependencyError,
+    OutOfTokens,
     PolicyError,
     TaskError,
+    TemplateError,
     ToolError,
 )
 from gym_core.messages import Message, ToolCall, ToolSchema, assistant, last_reply, system, text, tool_call, user
 from gym_core.mixes import load_environment, mix
 from gym_core.policies import Completion, Policy, ScriptedPolicy
+from gym_core.replay import verify
 from gym_core.rollouts import Rollout, RolloutError, read_rollouts, write_rollouts
 from gym_core.tasks import Task, jsonl
+from gym_core.templates import ChatTemplate
+from gym_core.token_policies import Sampled, TokenizedPolicy, TokenPolicy
+from gym_core.tokens import TokenTrack
 from gym_core.tools import Tool, tool
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChatPolicy",
+    "ChatTemplate",
     "Completion",
     "Environment",
     "EnvironmentFactory",
@@ -35,14 +42,20 @@ __all__ = [
     "GymError",
     "Message",
     "MissingDependencyError",
+    "OutOfTokens",
     "Policy",
     "PolicyError",
     "Rollout",
     "RolloutError",
+    "Sampled",
     "Score",
     "ScriptedPolicy",
     "Task",
     "TaskError",
+    "TemplateError",
+    "TokenPolicy",
+    "TokenTrack",
+    "TokenizedPolicy",
     "Tool",
     "ToolCall",
     "ToolError",

@@ -89,11 +89,7 @@ async def _problems(env: EnvironmentFactory, task: Task, tasks: Sequence[Task]) 
 
 
 async def _played(env: EnvironmentFactory, task: Task, replies: Sequence[str | Message]) -> Rollout:
-    async with open_episode(env, task) as episode:
-        policy = ScriptedPolicy(replies)
-        while not episode.done:
-            await episode.play(policy)
-    return episode.rollout
+    return await open_episode(env, task).run(ScriptedPolicy(replies))
 
 
 async def _gold_reward(env: EnvironmentFactory, task: Task) -> float | None:

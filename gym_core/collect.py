@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import repeat
 
 from gym_core.environment import EnvironmentFactory
-from gym_core.episode import Episode, open_episode
+from gym_core.episode import open_episode
 from gym_core.policies import Policy
 from gym_core.rollouts import Rollout
 from gym_core.tasks import Task
@@ -49,14 +49,7 @@ async def collect(
 
 
 def _start(env: EnvironmentFactory, policy: Policy, task: Task) -> asyncio.Task[Rollout]:
-    return asyncio.ensure_future(_play(open_episode(env, task), policy))
-
-
-async def _play(episode: Episode, policy: Policy) -> Rollout:
-    async with episode:
-        while not episode.done:
-            await episode.play(policy)
-    return episode.rollout
+    return asyncio.ensure_future(open_episode(env, task).run(policy))
 
 
 def _first(tasks: Iterator[Task], count: int) -> Iterator[Task]:

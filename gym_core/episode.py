@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any, Self, cast
 
 from gym_core.environment import Environment, EnvironmentFactory, Score
-from gym_core.errors import EpisodeError, ToolError
-from gym_core.messages import Message, ToolCall, ToolSchema, text
+from gym_core.errors import EpisodeError, OutOfTokens, ToolError
+from gym_core.messages import Message, ToolCall, ToolSchema
 from gym_core.policies import Completion, Policy
 from gym_core.rollouts import ErrorKind, Rollout, RolloutError, StopReason
 from gym_core.tasks import Task
+from gym_core.tokens import TokenTrack
 
 CLOSE_TIMEOUT_S = 10.0
 """Seconds after which `close` is given up, so that no environment can keep a run from ending."""
@@ -42,7 +43,7 @@ class Episode:
     Example:
         >>> async with Episode(env) as episode:
         ...     while not episode.done:
-        ...         await episode.play(policy)
+        ...         await episode.step(await policy(episode.messages, episode.tools))
         >>> episode.rollout.reward
     """
 
@@ -52,6 +53,7 @@ class Episode:
         self.done = False
         self.error: RolloutError | None = None
         self._rollout: Rollout | None = None
+        self._tokens: TokenTrack | None = None
         self._stop_reason: StopReason = "done"
         self.tool_calls = 0
         self._turns = self._tool_errors = 0
@@ -100,13 +102,25 @@ class Episode:
         if self.env.done:
             self._stop("done")
 
+    async def run(self, policy: Policy) -> Rollout:
+        """Open, let a policy play to the end, verify and close."""
+        async with self:
+            while not self.done:
+                await self.play(policy)
+        return self.rollout
+
     async def play(self, policy: Policy) -> None:
         """One turn: let the policy write a message, and take it."""
         completion = await self._guard("policy", policy, self.messages, self.tools)
-        if isinstance(completion, Completion):
-            await self.step(completion)
-        else:
+        if self.done:  # the policy failed, or has no tokens left
+            return
+        if not isinstance(completion, Completion):
             self.fail("policy", EpisodeError(f"a policy must return a Completion, not {completion!r}"))
+        elif not _is_turn(completion.message):
+            expected = "an assistant message, its tool calls with id, name and arguments"
+            self.fail("policy", EpisodeError(f"a policy must write {expected}, not {completion.message!r}"))
+        else:
+            await self.step(completion)
 
     async def step(self, completion: Completion) -> None:
         """Take one assistant message: run its tool calls, in order, or let the environment respond.
@@ -117,6 +131,7 @@ class Episode:
         if self.done:
             raise EpisodeError(f"the episode is over ({self._stop_reason}), it takes no more messages")
         self.messages.append(completion.message)
+        self._tokens = completion.tokens
         self._turns += 1
         calls = completion.message.get("tool_calls")
         if completion.finish_reason == "length":
@@ -240,6 +255,8 @@ class Episode:
             return await self._in_time(hook(*args), limit_s)
         except _OutOfTime:
             self._out_of_time()
+        except OutOfTokens:
+            self._stop("length")
         except ToolError as error:
             if kind == "tool":
                 raise
@@ -292,6 +309,7 @@ class Episode:
             tool_calls=self.tool_calls,
             tool_errors=self._tool_errors,
             seconds=time.monotonic() - self._started_s,
+            tokens=self._tokens,
         )
 
 
@@ -308,48 +326,7 @@ async def rollout(env: Environment, policy: Policy) -> Rollout:
 
     A broken episode is data, not a crash: it comes back with `error` set and no reward.
     """
-    async with Episode(env) as episode:
-        while not episode.done:
-            await episode.play(policy)
-    return episode.rollout
-
-
-async def verify(env: Environment, messages: Sequence[Message]) -> Rollout:
-    """Score a finished conversation in a fresh environment.
-
-    Where the environment has tools or answers as a user, the conversation is replayed, so that its state is what it
-    was: tools run again. A replay in which the environment says something else has no reward.
-    """
-    return await verify_episode(Episode(env), messages)
-
-
-async def verify_episode(episode: Episode, messages: Sequence[Message]) -> Rollout:
-    """The same as `verify`, for an episode that is not opened yet."""
-    async with episode:
-        if episode.env.tools or type(episode.env).respond is not Environment.respond:
-            await _replay(episode, messages)
-        await episode.finish(messages)
-    return episode.rollout
-
-
-async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
-    """Play the assistant messages of a conversation again, and compare what the environment says."""
-    for message in messages[len(episode.messages) :]:
-        if message["role"] == "assistant" and not episode.done:
-            await episode.step(Completion(message))
-    for position, (said, recorded) in enumerate(zip(episode.messages, messages, strict=False)):
-        if not _same(said, recorded):
-            sentence = f"message {position} is {text(said)!r} in the replay, {text(recorded)!r} in the conversation"
-            episode.fail("replay", EpisodeError(sentence))
-            return
-
-
-def _same(said: Message, recorded: Message) -> bool:
-    """Whether two messages say the same; refusals of a tool call may, because trainers word their own."""
-    refusals = ('{"error"', "{'error'")
-    if said["role"] == recorded["role"] == "tool" and all(text(m).startswith(refusals) for m in (said, recorded)):
-        return True
-    return (said["role"], text(said)) == (recorded["role"], text(recorded))
+    return await Episode(env).run(policy)
 
 
 async def _uncancelled(work: Awaitable[None], limit_s: float) -> None:
@@ -380,6 +357,19 @@ def _is_cancelled() -> bool:
     """Whether it is this task that somebody cancels, not just something it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_turn(message: Any) -> bool:
+    """Whether a policy's message can be played; its tool calls need ids to be answered by."""
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return False
+    calls = message.get("tool_calls") or []
+    return all(
+        isinstance(call.get("id"), str)
+        and isinstance(call.get("function", {}).get("name"), str)
+        and isinstance(call["function"].get("arguments"), str)
+        for call in calls
+    )
 
 
 def _sentence(error: Exception) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from gym_core.errors import EpisodeError, TaskError
 from gym_core.messages import Message, ToolSchema, last_reply
 from gym_core.tasks import Task
+from gym_core.tokens import TokenTrack
 
 StopReason = Literal["done", "max_turns", "length", "timeout", "error"]
 """Why an episode ended: the environment or the policy was done, a limit was met, or something broke."""
@@ -44,6 +45,7 @@ class Rollout:
         tool_errors: Those of them that were refused: unknown, malformed, timed out, or a ToolError.
         seconds: Wall time from opening to verdict.
         step: The trainer's step it was played at; None outside of training.
+        tokens: What the policy sampled and was given, from a policy that knows tokens.
     """
 
     reward: float | None
@@ -58,6 +60,7 @@ class Rollout:
     tool_errors: int = 0
     seconds: float = 0.0
     step: int | None = None
+    tokens: TokenTrack | None = None
 
     @property
     def last_reply(self) -> str:
@@ -66,7 +69,7 @@ class Rollout:
 
     def to_json(self) -> str:
         """One line of rollout JSONL: `{"reward": 1.0, "output": [...], ...}`."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(vars(self), default=vars, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> Rollout:
@@ -81,6 +84,8 @@ class Rollout:
                 row["error"] = RolloutError(**row["error"])
             if "task" in row:
                 row["task"] = Task(**row["task"])
+            if row.get("tokens"):
+                row["tokens"] = TokenTrack(**row["tokens"])
             return cls(**row)
         except (ValueError, TypeError, AttributeError) as error:
             raise TaskError(f"not a rollout ({error}); expected an object with 'reward' and 'output'") from error

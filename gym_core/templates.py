@@ -89,6 +89,16 @@ class ChatTemplate:
         last = suffix.ids.index(sampled[-1]) if sampled[-1] in suffix.ids else 0
         return Rendered(suffix.text, suffix.ids[last + 1 :])
 
+    @property
+    def can_parse(self) -> bool:
+        """Whether the tokenizer says how a response is to be parsed; without, all that is sampled is text."""
+        return self._response_template is not None
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a sequence."""
+        return int(self._tokenizer.eos_token_id)
+
     def ends_turn(self, ids: Sequence[int]) -> bool:
         """Whether the last token is one that ends a turn."""
         return bool(ids) and ids[-1] in self._stop_ids

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads else spin
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
-from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]  # TRL exports them lazily
+from trl import GRPOConfig, GRPOTrainer
 
 from examples.trl import smollm2
 from examples.trl.curve import RewardCurve
@@ -54,7 +54,7 @@ def main() -> None:
         args=config(options),
         processing_class=tokenizer,
         train_dataset=gym_dataset(Addition),
-        reward_funcs=gym_reward(Addition, rollouts_dir=options.output_dir),  # type: ignore[arg-type]  # it is async
+        reward_funcs=gym_reward(Addition, rollouts_dir=options.output_dir),
         peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
         callbacks=[curve],
     )

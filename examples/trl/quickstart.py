@@ -17,7 +17,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # TRL's own switch for i
 
 import torch
 from transformers import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]  # TRL exports them lazily
+from trl import GRPOConfig, GRPOTrainer
 
 from examples.calculator import Calculator
 from examples.trl.curve import RewardCurve
@@ -55,7 +55,7 @@ def main() -> None:
         processing_class=tokenizer,
         train_dataset=gym_dataset(Calculator, tasks=training),
         eval_dataset=gym_dataset(Calculator, tasks=held_out),
-        reward_funcs=gym_reward(Calculator, rollouts_dir=options.output_dir),  # type: ignore[arg-type]  # it is async
+        reward_funcs=gym_reward(Calculator, rollouts_dir=options.output_dir),
         environment_factory=gym_environment(Calculator),
         callbacks=[curve],
     )

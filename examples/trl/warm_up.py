@@ -1,9 +1,9 @@
-"""A supervised warm-up, after which a new model knows what conversations with the calculator look like."""
+"""A supervised warm-up, after which a new model knows what the conversations of an environment look like."""
 
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,19 +11,36 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from examples.calculator import Calculator
 from gym_adapters.trl.messages import to_trl
-from gym_core import Rollout, ScriptedPolicy, Task, assistant, rollout, text, tool_call
+from gym_core import EnvironmentFactory, Rollout, ScriptedPolicy, Task, assistant, open_episode, text, tool_call
 
 STEPS = 600
 DEMONSTRATIONS = 2000
 CALLING = 0.3
-"""The share of demonstrations that call the calculator; the others guess."""
+"""The share of the calculator's demonstrations that call it; the others guess."""
+
+Replies = Callable[[Task, random.Random], list[Any]]
+"""What the assistant says in one demonstration of a task."""
+
+
+def call_or_guess(task: Task, chooser: random.Random) -> list[Any]:
+    """Replies to a task of the calculator."""
+    if chooser.random() > CALLING:
+        return [str(chooser.randint(2, 18))]
+    expression = json.dumps({"expression": text(task.prompt[-1])})
+    return [assistant(tool_calls=[tool_call("calculate", expression)]), str(task.answer)]
 
 
 def warm_up(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tasks: Sequence[Task], chooser: random.Random
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tasks: Sequence[Task],
+    chooser: random.Random,
+    env: EnvironmentFactory = Calculator,
+    replies: Replies = call_or_guess,
 ) -> None:
     """Train a model on what the assistant says in demonstrations of the tasks."""
-    demonstrations = asyncio.run(_demonstrations(tasks, chooser))
+    demonstrations = asyncio.run(_demonstrations(env, tasks, replies, chooser=chooser))
     rows: Any = tokenizer.apply_chat_template(
         [to_trl(demonstration.output) for demonstration in demonstrations],
         padding=True,
@@ -44,16 +61,11 @@ def warm_up(
         schedule.step()
 
 
-async def _demonstrations(tasks: Sequence[Task], chooser: random.Random) -> list[Rollout]:
+async def _demonstrations(
+    env: EnvironmentFactory, tasks: Sequence[Task], replies: Replies, *, chooser: random.Random
+) -> list[Rollout]:
     """Played, not written: so they can't differ from what the environment says."""
     return [
-        await rollout(Calculator(task), ScriptedPolicy(_replies(task, chooser)))
+        await open_episode(env, task).run(ScriptedPolicy(replies(task, chooser)))
         for task in chooser.choices(tasks, k=DEMONSTRATIONS)
     ]
-
-
-def _replies(task: Task, chooser: random.Random) -> list[Any]:
-    if chooser.random() > CALLING:
-        return [str(chooser.randint(2, 18))]
-    expression = json.dumps({"expression": text(task.prompt[-1])})
-    return [assistant(tool_calls=[tool_call("calculate", expression)]), str(task.answer)]

@@ -35,8 +35,8 @@ def gym_dataset(
         limit: The first so many tasks only; needed where there is no end to them.
 
     Returns:
-        One row a task: `prompt` (messages), `gym_row` (the task as JSON text, which `gym_reward` and
-        `gym_environment` read) and `environment` (its name).
+        One row a task: `prompt` (messages), `gym_row` (the task as JSON text, which `gym_reward`, `gym_environment`
+        and, in the first message, `gym_rollout` read) and `environment` (its name).
 
     Raises:
         EnvironmentSpecError: There are no tasks.
@@ -47,6 +47,11 @@ def gym_dataset(
     if not rows:
         raise EnvironmentSpecError(f"environment {env.name!r} has no tasks to train on")
     return Dataset.from_list(rows, features=_FEATURES)
+
+
+def row_of(prompt: Sequence[Any]) -> str | None:
+    """The row that a prompt of `gym_dataset` carries, for hooks that are given no columns."""
+    return prompt[0].get("gym_row") if isinstance(prompt[0], dict) else None
 
 
 def task_of(gym_row: str | None) -> Task:
@@ -62,9 +67,11 @@ def task_of(gym_row: str | None) -> Task:
 
 def _rows(env: EnvironmentFactory, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
     for task in tasks:
+        row = json.dumps(task.to_row(), ensure_ascii=False)
+        # Where `setup` makes the opening there is no prompt yet; TRL appends what `reset` returns to this one.
+        first, *others = to_trl(task.prompt or [user("")])
         yield {
-            # Where `setup` makes the opening there is no prompt yet; TRL appends what `reset` returns to this one.
-            "prompt": to_trl(task.prompt or [user("")]),
-            "gym_row": json.dumps(task.to_row(), ensure_ascii=False),
+            "prompt": [{**first, "gym_row": row}, *others],  # rollout_func is given the prompts only
+            "gym_row": row,
             "environment": task.environment or env.name,
         }

@@ -20,6 +20,7 @@ def to_trl(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def from_trl(prompt: Sequence[Any] | str, completion: Sequence[Any] | str) -> list[Message]:
     """The whole conversation in the OpenAI format: calls get ids, tool messages the id of the call they answer."""
     messages = [*_as_messages(prompt, "user"), *_as_messages(completion, "assistant")]
+    messages = [{key: value for key, value in message.items() if key != "gym_row"} for message in messages]
     ids: Iterator[str] = iter(())
     converted: list[Any] = []
     for position, message in enumerate(messages):
@@ -34,8 +35,8 @@ def from_trl(prompt: Sequence[Any] | str, completion: Sequence[Any] | str) -> li
     return converted
 
 
-def _as_messages(turns: Sequence[Any] | str, role: str) -> Sequence[dict[str, Any]]:
-    return [{"role": role, "content": turns}] if isinstance(turns, str) else turns
+def _as_messages(turns: Any, role: str) -> list[dict[str, Any]]:
+    return [{"role": role, "content": turns}] if isinstance(turns, str) else list(turns)
 
 
 def _call(call: dict[str, Any], default_id: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gym_adapters.trl.environment import episode_of_first_task
 from gym_adapters.trl.messages import to_trl
+from gym_adapters.trl.rollout import chat_template, template_problem
 from gym_core import (
     Environment,
     EnvironmentFactory,
@@ -35,6 +36,7 @@ def preflight(
     processing_class: Any,
     *,
     reward_funcs: Sequence[Any] = (None,),
+    rollout_func: Any = None,
 ) -> list[str]:
     """What would go wrong if a GRPOTrainer were made of these arguments, a sentence each.
 
@@ -43,6 +45,7 @@ def preflight(
         args: The GRPOConfig.
         processing_class: The tokenizer, or the processor of a vision model.
         reward_funcs: What the trainer is given.
+        rollout_func: The same; None where the trainer plays by `environment_factory` or single turns.
 
     Returns:
         Nothing found is an empty list. Each environment's first task is opened and closed for it.
@@ -54,7 +57,8 @@ def preflight(
         except EpisodeError as error:
             problems.append(str(error))
             continue
-        problems += [f"{name}: {problem}" for problem in _problems(episode, args, processing_class)]
+        found = _problems if rollout_func is None else _rollout_problems
+        problems += [f"{name}: {problem}" for problem in found(episode, args, processing_class)]
     return problems
 
 
@@ -95,6 +99,15 @@ def _problems(episode: Episode, args: Any, processing_class: Any) -> Iterator[st
     if episode.tools:
         yield from _tool_problems(episode, args)
         yield from _template_problems(episode.tools, args, processing_class, episode.env.max_turns)
+
+
+def _rollout_problems(episode: Episode, args: Any, processing_class: Any) -> Iterator[str]:
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    if problem := template_problem(episode.env, chat_template(tokenizer, kwargs=args.chat_template_kwargs)):
+        cure = "; call add_tool_template(tokenizer)" if episode.tools and _ready_template(tokenizer) else ""
+        yield f"{problem}{cure}"
+    elif episode.tools:
+        yield from _length_problems(episode.tools, args, tokenizer, episode.env.max_turns)
 
 
 def _tool_problems(episode: Episode, args: Any) -> Iterator[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,23 @@ from gym_adapters.trl.dataset import task_of
 from gym_adapters.trl.loop import submit
 from gym_adapters.trl.messages import from_trl
 from gym_core import EnvironmentFactory, Episode, Message, Rollout, open_episode, write_rollouts
-from gym_core.episode import verify_episode
 from gym_core.mixes import as_environment
+from gym_core.replay import verify_episode
 
 
 def gym_reward(
     env: EnvironmentFactory | Sequence[EnvironmentFactory], *, rollouts_dir: str | Path | None = None
-) -> GymReward:
+) -> Callable[..., Any]:
     """The verifier of an environment, for `reward_funcs`; works with GRPO, RLOO and AsyncGRPO trainers.
 
-    An episode that `gym_environment` has played is verified as it stands. Any other completion is verified in a fresh
-    environment, in which its tool calls are replayed. What could not be scored is None, never 0.0: TRL leaves None
-    out of the group's baseline and its gradient.
+    The rollouts of `gym_rollout` have been verified. An episode that `gym_environment` has played is verified as it
+    stands. Any other completion is verified in a fresh environment, in which its tool calls are replayed. What could
+    not be scored is None, never 0.0: TRL leaves None out of the group's baseline and its gradient.
 
     The metrics of an environment are `gym/<name>/...`: the reward's components, and per rollout `turns`, `tool_calls`,
     `tool_errors`, `errors`, `timeouts`, `truncations` (of turns or of an unanswered tool call; TRL's own
-    `completions/clipped_ratio` counts those of tokens). `gym_task` and `gym_error` are columns of the completions
-    table.
+    `completions/clipped_ratio` counts those of tokens) and `broken_tokens` (see `TokenTrack.broken`). `gym_task` and
+    `gym_error` are columns of the completions table.
 
     Args:
         env: An environment class, a factory, a mix, or a list of them.
@@ -58,6 +59,7 @@ class GymReward:
         completions: Sequence[Any],
         gym_row: Sequence[str] | None = None,
         environments: Sequence[Any] | None = None,
+        gym_rollout: Sequence[Rollout] | None = None,
         trainer_state: Any = None,
         log_metric: Callable[[str, float], None] | None = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
@@ -68,20 +70,24 @@ class GymReward:
         Raises:
             GymError: The dataset has no `gym_row` column; nothing else is raised.
         """
-        rows: Sequence[str | None] = gym_row or [None] * len(completions)
-        episodes = [environment.episode for environment in environments] if environments else [None] * len(completions)
-        judged = [
-            open_episode(self.env, task_of(row)) if episode is None else episode
-            for row, episode in zip(rows, episodes, strict=True)
-        ]
-        # TRL awaits this on a loop of its own; the environments live on another.
-        conversations = [from_trl(*turns) for turns in zip(prompts, completions, strict=True)]
-        verdicts = submit(_verify_all(judged, conversations, played=bool(environments)))
-        rollouts: list[Rollout] = await asyncio.wrap_future(verdicts)
+        rollouts = gym_rollout or await self._verify(
+            [from_trl(*turns) for turns in zip(prompts, completions, strict=True)], gym_row, environments
+        )
         self._log(rollouts, trainer_state, log_metric, log_extra)
         return [rollout.reward for rollout in rollouts]
 
-    def _log(self, rollouts: list[Rollout], trainer_state: Any, log_metric: Any, log_extra: Any) -> None:
+    async def _verify(
+        self, outputs: list[list[Message]], rows: Sequence[str] | None, environments: Sequence[Any] | None
+    ) -> list[Rollout]:
+        if environments:
+            verdicts = [_finish(played.episode, output) for played, output in zip(environments, outputs, strict=True)]
+        else:
+            episodes = [open_episode(self.env, task_of(row)) for row in rows or repeat(None, len(outputs))]
+            verdicts = [verify_episode(*pair) for pair in zip(episodes, outputs, strict=True)]
+        # TRL awaits this on a loop of its own; the environments live on another.
+        return await asyncio.wrap_future(submit(_all(verdicts)))
+
+    def _log(self, rollouts: Sequence[Rollout], trainer_state: Any, log_metric: Any, log_extra: Any) -> None:
         if log_metric is not None:
             for name, value in _metrics(rollouts, self.env.name):
                 log_metric(name, value)
@@ -93,11 +99,8 @@ class GymReward:
             write_rollouts(_rollouts_file(self.rollouts_dir), (replace(rollout, step=step) for rollout in rollouts))
 
 
-async def _verify_all(
-    episodes: Iterable[Any], conversations: Iterable[list[Message]], *, played: bool
-) -> list[Rollout]:
-    judge = _finish if played else verify_episode
-    return await asyncio.gather(*(judge(*pair) for pair in zip(episodes, conversations, strict=True)))
+async def _all(verdicts: Iterable[Coroutine[Any, Any, Rollout]]) -> list[Rollout]:
+    return await asyncio.gather(*verdicts)
 
 
 async def _finish(episode: Episode, output: list[Message]) -> Rollout:
@@ -132,6 +135,7 @@ def _rates(rollout: Rollout) -> dict[str, float]:
         "errors": float(rollout.error is not None),
         "timeouts": float(rollout.stop_reason == "timeout"),
         "truncations": float(rollout.stop_reason in ("max_turns", "length")),
+        "broken_tokens": float(rollout.tokens is not None and rollout.tokens.broken is not None),
     }
 
 

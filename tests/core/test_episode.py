@@ -864,3 +864,21 @@ async def test_scoring_closes_the_environment_when_setup_fails():
     assert (scored.reward, scored.error) == (None, RolloutError("setup", "ValueError: no disk"))
     assert scored.output == messages
     assert environment.log == ["close"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "add", "arguments": {}}}]},
+    ],
+)
+async def test_a_policy_that_writes_something_else_than_a_turn_gives_an_unscored_rollout(message):
+    async def policy(messages, tools):
+        return Completion(message)
+
+    played = await rollout(Recorder(TASK), policy)
+    assert played.reward is None
+    assert played.error.kind == "policy"
+    assert played.error.message.startswith("a policy must write an assistant message")

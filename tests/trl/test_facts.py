@@ -105,7 +105,7 @@ def test_rollout_func_is_given_prompts_only(train, adder, tokenizer):
 
     options = {"dataset": gym_dataset(adder), "rollout_func": roll, "reward_funcs": lambda completions, **_: [1.0] * 4}
     train(adder, lambda _: "<eos>", **options)
-    assert [set(message) for message in seen[0][0]] == [{"role", "content"}]
+    assert [set(message) for message in seen[0][0]] == [{"role", "content", "gym_row"}]  # so the row travels in it
     assert len(seen[0]) == 4  # already repeated for each generation
 
 

@@ -6,7 +6,7 @@ import pytest
 from trl import GRPOConfig
 from trl.chat_template_utils import qwen2_5_chat_template
 
-from gym_adapters.trl import add_tool_template, gym_reward, preflight
+from gym_adapters.trl import add_tool_template, gym_reward, gym_rollout, preflight
 from gym_core import Environment, EpisodeError, Task, user
 
 
@@ -68,6 +68,15 @@ def test_the_weights_must_be_as_many_as_the_reward_functions(config, tokenizer):
 def test_user_turns_need_another_hook(config, tokenizer):
     (problem,) = preflight(Game, config(), tokenizer)
     assert problem.startswith("Game: it answers as a user (`respond`)")
+
+
+def test_with_gym_rollout_user_turns_and_any_limit_are_fine(adder, config, tokenizer, copy_of):
+    played = {"rollout_func": gym_rollout(Game)}
+    assert preflight(Game, config(max_tool_calling_iterations=None), tokenizer, **played) == []
+    assert preflight(adder, config(max_tool_calling_iterations=None), tokenizer, **played) == []
+    endless = "{%- for m in messages -%}{{ m.role ~ ': ' ~ m.content ~ '; ' }}{%- endfor -%}"
+    (problem,) = preflight(Game, config(), copy_of(chat_template=endless), **played)
+    assert problem == "Game: the chat template can't be continued: no special token ends the assistant's turn"
 
 
 def test_the_trainers_limit_must_be_the_environments(adder, config, tokenizer):

@@ -128,8 +128,7 @@ def test_rloo_takes_the_same_reward(train, logged):
 
 def test_several_environments_share_a_run_and_have_metrics_of_their_own(train, logged):
     both = [Parity, Always]
-    rows = [*Parity.tasks[:1], *Always.tasks[:1]]
-    dataset = gym_dataset(mix(both)).filter(lambda row: any(row["prompt"] == task.prompt for task in rows))
+    dataset = gym_dataset(both).select([0, 8])  # the first task of each
     trainer = train(
         both,
         lambda _: "odd<eos>",

@@ -1,0 +1,155 @@
+"""Environments with user turns, or with tools that run concurrently, as the `rollout_func` of GRPOTrainer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gym_adapters.trl.dataset import row_of, task_of
+from gym_adapters.trl.generation import Lockstep, check_generation, generate_with, server_policy
+from gym_adapters.trl.loop import submit
+from gym_core import (
+    ChatTemplate,
+    Environment,
+    EnvironmentFactory,
+    Episode,
+    GymError,
+    MissingDependencyError,
+    Policy,
+    Rollout,
+    TokenizedPolicy,
+    TokenPolicy,
+    TokenTrack,
+    open_episode,
+    user,
+)
+from gym_core.mixes import as_environment
+
+try:
+    from trl.chat_template_utils import add_response_schema
+except ImportError as error:
+    raise MissingDependencyError("trl") from error
+
+
+def gym_rollout(
+    env: EnvironmentFactory | Sequence[EnvironmentFactory], *, max_turn_tokens: int | None = None
+) -> GymRollout:
+    """Whole episodes of an environment, for `GRPOTrainer(rollout_func=gym_rollout(env))`.
+
+    The episodes of a batch are played together: one generation a turn for all of them, while tools and user turns run
+    concurrently. What the model sampled is what is trained on, token for token. Use it together with
+    `gym_dataset(env)`, which carries the tasks, and `gym_reward(env)`, which takes the verdicts from here.
+
+    A rollout that failed has no reward and trains nothing; the step goes on.
+
+    Args:
+        env: An environment class, a factory, a mix, or a list of them.
+        max_turn_tokens: Tokens of one turn; a turn cut off there is ended for the model. The default is the trainer's
+            `max_completion_length`, which counts the whole conversation.
+    """
+    return GymRollout(as_environment(env), max_turn_tokens)
+
+
+class GymRollout:
+    """Made by `gym_rollout`."""
+
+    def __init__(self, env: EnvironmentFactory, max_turn_tokens: int | None) -> None:
+        self.env = env
+        self.max_turn_tokens = max_turn_tokens
+        self._template: ChatTemplate | None = None
+        self._server: TokenPolicy | None = None
+
+    def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        """Play one episode a prompt.
+
+        Raises:
+            GymError: The set-up can't work; the sentence says why.
+        """
+        if self._template is None:
+            check_generation(trainer)
+            tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+            options = {"stop_ids": trainer.eos_token_ids, "kwargs": trainer.chat_template_kwargs}
+            self._template = chat_template(tokenizer, **options)
+            self._server = server_policy(trainer)
+        episodes = [open_episode(self.env, task_of(row_of(prompt))) for prompt in prompts]
+        for env in {type(episode.env): episode.env for episode in episodes}.values():
+            if problem := template_problem(env, self._template):
+                raise GymError(f"environment {env.name!r} can't be played with this tokenizer: {problem}")
+        rollouts = self._play(episodes, self._template, trainer)
+        tracks = [_trained(rollout, self._template) for rollout in rollouts]
+        return {
+            "prompt_ids": [track.prompt_ids for track in tracks],
+            "completion_ids": [track.completion_ids for track in tracks],
+            "logprobs": [track.logprobs for track in tracks] if trainer.use_vllm else None,
+            "env_mask": [track.mask for track in tracks],
+            "gym_rollout": rollouts,
+        }
+
+    def _play(self, episodes: Sequence[Episode], template: ChatTemplate, trainer: Any) -> list[Rollout]:
+        def policy(sample: TokenPolicy) -> Policy:
+            tokens = trainer.max_completion_length
+            return TokenizedPolicy(sample, template, max_tokens=tokens, max_turn_tokens=self.max_turn_tokens)
+
+        if self._server is not None:
+            server = self._server
+            return submit(_play_all(episodes, [policy(server) for _ in episodes])).result()
+        lockstep = Lockstep(len(episodes))
+        policies = [policy(lockstep.policy(index)) for index, _ in enumerate(episodes)]
+        playing = submit(_play_all(episodes, policies, lockstep.leave))
+        try:
+            lockstep.serve(generate_with(trainer))
+        except BaseException:
+            playing.cancel()
+            raise
+        return playing.result()
+
+
+async def _play_all(
+    episodes: Sequence[Episode], policies: Sequence[Policy], ended: Callable[[], None] = lambda: None
+) -> list[Rollout]:
+    async def play(episode: Episode, policy: Policy) -> Rollout:
+        try:
+            return await episode.run(policy)
+        finally:
+            ended()
+
+    return await asyncio.gather(*(play(*pair) for pair in zip(episodes, policies, strict=True)))
+
+
+def chat_template(
+    tokenizer: Any, *, stop_ids: Sequence[int] = (), kwargs: dict[str, Any] | None = None
+) -> ChatTemplate:
+    """The template of a tokenizer, with TRL's way of parsing its responses where it has none of its own."""
+    tokenizer = copy.copy(tokenizer)
+    if not any(getattr(tokenizer, name, None) for name in ("response_template", "response_schema")):
+        with contextlib.suppress(ValueError):  # `template_problem` says so where it matters
+            tokenizer = add_response_schema(tokenizer)
+    return ChatTemplate(tokenizer, stop_ids=stop_ids, kwargs=kwargs)
+
+
+def template_problem(env: Environment, template: ChatTemplate) -> str | None:
+    """Why an environment can't be played with this template; None when it can."""
+    if env.tools and not template.can_parse:
+        return (
+            "the tokenizer has no response_template and TRL knows none for its chat template, so no tool call is seen"
+        )
+    if env.tools and template.tool_problem:
+        return template.tool_problem
+    return template.user_problem if type(env).respond is not Environment.respond else None
+
+
+def _trained(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
+    """The tokens for the loss; of a rollout that failed none counts, and TRL needs at least one."""
+    track = rollout.tokens
+    if track is None:
+        opening = rollout.output or rollout.task.prompt or [user("")]
+        track = TokenTrack(prompt_ids=list(template.prompt(opening, rollout.tools).ids))
+    if not track.completion_ids:
+        track = replace(track, completion_ids=[template.eos_id], mask=[0], logprobs=[0.0])
+    if rollout.reward is None or track.broken:
+        track = replace(track, mask=[0] * len(track.mask))
+    return track
