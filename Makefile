@@ -1,0 +1,36 @@
+# Two commands for a newcomer: `make demo` trains a model, `make test` runs all tests.
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# uv finds wheels where pip was told to look for them.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/demo  ## train a small model to use a calculator; a few minutes on two cores, no GPU
+	$(BIN)/python -m examples.trl.quickstart
+
+test: .venv/nox  ## every check and test, one virtual environment a trainer
+	$(BIN)/nox
+
+lint: .venv/nox  ## formatting, lint, types, layers
+	$(BIN)/nox --session lint
+
+bench: .venv/demo  ## what our side of a rollout costs; prints one JSON line a benchmark
+	$(BIN)/python -m benchmarks.rollouts
+
+clean:
+	rm -rf .venv .nox outputs dist
+
+.venv/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	touch $@
+
+.venv/nox: .venv/uv
+	$(INSTALL) nox
+	touch $@
+
+.venv/demo: .venv/uv pyproject.toml constraints/trl.txt
+	$(INSTALL) --constraint constraints/trl.txt --editable '.[trl]' --group demo
+	touch $@
