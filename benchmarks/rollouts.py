@@ -86,7 +86,9 @@ async def live_mb() -> float:
         return Completion(SCRIPT[len(messages) // 2])
 
     async def play() -> int:
-        return sum([rollout.reward == 1.0 async for rollout in collect(Calculator, held, samples=LIVE, concurrency=LIVE)])
+        return sum(
+            [rollout.reward == 1.0 async for rollout in collect(Calculator, held, samples=LIVE, concurrency=LIVE)]
+        )
 
     before = _resident_mb()
     playing = asyncio.create_task(play())

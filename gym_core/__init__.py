@@ -1,5 +1,6 @@
 """Environments and verifiers for reinforcement learning of language models."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 from gym_core.collect import collect
@@ -29,6 +30,7 @@ from gym_core.tools import Tool, tool
 
 if TYPE_CHECKING:
     from gym_core.chat import ChatPolicy
+    from gym_core.vllm import VLLMPolicy
 
 __all__ = [
     "ChatPolicy",
@@ -60,6 +62,7 @@ __all__ = [
     "ToolCall",
     "ToolError",
     "ToolSchema",
+    "VLLMPolicy",
     "assistant",
     "collect",
     "jsonl",
@@ -79,9 +82,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "ChatPolicy":  # brings the openai client, which takes a second to import
-        from gym_core.chat import ChatPolicy
+_LAZY = {"ChatPolicy": "gym_core.chat", "VLLMPolicy": "gym_core.vllm"}
+"""Names whose modules bring a client that takes long to import, or that is not always installed."""
 
-        return ChatPolicy
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", default="rollouts.jsonl", help="is appended to (default: %(default)s)")
     run.add_argument("--samples", type=int, default=1, help="rollouts of each task (default: %(default)s)")
     run.add_argument("--concurrency", type=int, default=64, help="episodes at a time (default: %(default)s)")
+    run.add_argument("--max-retries", type=int, default=4, help="of a request (default: %(default)s)")
     run.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
     for command in (check, run):
         command.add_argument("environment", help="package.module:name")
@@ -75,7 +76,8 @@ async def _run(env: EnvironmentFactory, args: argparse.Namespace) -> int:
     tasks = list(islice(env.tasks, args.limit))
     rollouts: list[Rollout] = []
     sampling = {"temperature": args.temperature}
-    async with ChatPolicy(args.model, base_url=args.base_url, sampling=sampling) as policy:
+    server = {"base_url": args.base_url, "max_retries": args.max_retries}
+    async with ChatPolicy(args.model, **server, sampling=sampling) as policy:
         async for rollout in collect(env, policy, tasks=tasks, samples=args.samples, concurrency=args.concurrency):
             write_rollouts(args.output, [rollout])
             rollouts.append(rollout)

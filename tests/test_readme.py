@@ -45,7 +45,9 @@ def test_the_python_examples_run_in_order(monkeypatch, tmp_path):
     namespace = {"__name__": "readme"}
     two_steps = 'GRPOConfig(max_steps=2, use_cpu=True, bf16=False, report_to="none", save_strategy="no", '
     for block in blocks("python"):
-        code = block.replace("Qwen/Qwen3-0.6B", str(tmp_path / "model")).replace("GRPOConfig(output", two_steps + "output")
+        code = block.replace("Qwen/Qwen3-0.6B", str(tmp_path / "model")).replace(
+            "GRPOConfig(output", two_steps + "output"
+        )
         exec(compile(code, "README.md", "exec"), namespace)
     assert len(namespace["dataset"]) >= 2
     assert (tmp_path / "outputs" / "rollouts" / "rollouts.jsonl").exists()

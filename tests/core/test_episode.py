@@ -871,7 +871,11 @@ async def test_scoring_closes_the_environment_when_setup_fails():
     [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "add", "arguments": {}}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "function": {"name": "add", "arguments": {}}}],
+        },
     ],
 )
 async def test_a_policy_that_writes_something_else_than_a_turn_gives_an_unscored_rollout(message):

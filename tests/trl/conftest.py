@@ -1,8 +1,11 @@
 """Real trainers of TRL on a tiny model whose words are scripted."""
 
+import json
 import os
 import re
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -61,7 +64,7 @@ def tokenizer():
 
 @pytest.fixture
 def train(tokenizer, tmp_path) -> Callable[..., Any]:
-    """Run a trainer of TRL on an environment, the model saying what `reply` says; returns the trainer."""
+    """Run a trainer of TRL on an environment, the model saying what `reply` says, if any; returns the trainer."""
 
     def run(env, reply, *, trainer=GRPOTrainer, config=GRPOConfig, steps=1, dataset=None, **options):
         overrides = options.pop("args", {})
@@ -84,7 +87,8 @@ def train(tokenizer, tmp_path) -> Callable[..., Any]:
             **settings,
         )
         model = tiny_model(tokenizer, hidden_size=32)
-        script(model, tokenizer, reply)
+        if reply is not None:
+            script(model, tokenizer, reply)
         made = trainer(
             model=model,
             args=args,
@@ -128,3 +132,45 @@ def use_tool():
 def logged():
     """The last logged metrics of a trainer."""
     return lambda trainer: [log for log in trainer.state.log_history if "reward" in log][-1]
+
+
+@pytest.fixture
+def vllm_server(tokenizer):
+    """A server that speaks vLLM's completions protocol and says what `reply` says; returns its url."""
+    servers = []
+
+    def start(reply):
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                self.answer({"data": [{"id": "tiny", "max_model_len": 1024}]})
+
+            def do_POST(self):
+                ids = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+                said = tokenizer(reply(tokenizer.decode(ids)))["input_ids"]
+                logprobs = {"token_logprobs": [-0.5] * len(said), "tokens": [f"token_id:{i}" for i in said]}
+                choice = {"token_ids": said, "prompt_token_ids": ids, "logprobs": logprobs, "finish_reason": "stop"}
+                self.answer({"choices": [choice]})
+
+            def answer(self, row):
+                body = json.dumps(row).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,11 +1,9 @@
 """AsyncGRPOTrainer's own rollout loop, against a server that speaks vLLM's protocol."""
 
-import json
 import pickle
 import queue
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -14,33 +12,8 @@ from gym_adapters.trl import gym_dataset, gym_environment, gym_reward
 worker = pytest.importorskip("trl.experimental.async_grpo.async_rollout_worker")
 
 
-@pytest.fixture
-def server(tokenizer, use_tool):
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            ids = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
-            said = tokenizer(use_tool(tokenizer.decode(ids)))["input_ids"]
-            logprobs = {"token_logprobs": [-0.1] * len(said), "tokens": [f"token_id:{i}" for i in said]}
-            choice = {"token_ids": said, "prompt_token_ids": ids, "logprobs": logprobs, "finish_reason": "stop"}
-            body = json.dumps({"choices": [choice]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{listening.server_address[1]}"
-    listening.shutdown()
-    listening.server_close()
-
-
 @pytest.mark.slow
-def test_the_async_loop_scores_tool_episodes_by_replay(server, tokenizer, adder):
+def test_the_async_loop_scores_tool_episodes_by_replay(vllm_server, use_tool, tokenizer, adder):
     from accelerate import PartialState
 
     PartialState()
@@ -66,7 +39,7 @@ def test_the_async_loop_scores_tool_episodes_by_replay(server, tokenizer, adder)
         environment_factory=factory,
         num_generations=2,
         max_inflight_tasks=4,
-        vllm_server_url=server,
+        vllm_server_url=vllm_server(use_tool),
         max_tokens=64,
     )
     running = threading.Thread(target=loop.run, daemon=True)

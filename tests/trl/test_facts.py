@@ -137,7 +137,7 @@ print(f"rank {rank}", generation.generate(prompts=asked, images=None, num_genera
 def test_in_server_mode_a_rank_gets_another_ranks_completions(tmp_path):
     path = tmp_path / "two_ranks.py"
     path.write_text(TWO_RANKS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29571", str(path)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(path)]
     result = subprocess.run(
         launch, capture_output=True, text=True, timeout=120, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     )

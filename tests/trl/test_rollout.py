@@ -263,6 +263,50 @@ def test_set_ups_in_which_ranks_would_wait_for_each_other_are_refused():
     check_generation(ranks(plugin=SimpleNamespace(zero_stage=2)))
 
 
+def test_with_a_vllm_server_each_rank_asks_for_its_own_rollouts(vllm_server, tokenizer):
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(
+            vllm_mode="server",
+            vllm_server_base_url=vllm_server(bisect),
+            temperature=0.7,
+            top_p=1.0,
+            top_k=0,
+            min_p=None,
+            repetition_penalty=1.0,
+            generation_kwargs=None,
+        ),
+        accelerator=SimpleNamespace(num_processes=2),
+        use_vllm=True,
+        processing_class=tokenizer,
+        eos_token_ids=[tokenizer.eos_token_id],
+        chat_template_kwargs={},
+        max_completion_length=96,
+    )
+    prompts = gym_dataset(Guess)["prompt"]
+    fields = gym_rollout(Guess)([*prompts], trainer)
+    assert [rollout.reward for rollout in fields["gym_rollout"]] == [1.0] * 4
+    assert (
+        tokenizer.decode(fields["completion_ids"][0])
+        == "4<eos><user>lower<assistant>2<eos><user>higher<assistant>3<eos>"
+    )
+    sampled = [-0.5 if sampled else 0.0 for sampled in fields["env_mask"][0]]
+    assert fields["logprobs"][0] == sampled
+    assert [rollout.tokens.broken for rollout in fields["gym_rollout"]] == [None] * 4
+
+
+@pytest.mark.slow
+def test_continuous_batching_plays_too(train, logged):
+    class OneTurn(Guess):
+        """Ends after its first turn, since each batch takes seconds to set up on a CPU."""
+
+        max_turns = 1
+
+    args = {"use_transformers_continuous_batching": True, "max_completion_length": 8}
+    metrics = logged(train(OneTurn, None, rollout_func=gym_rollout(OneTurn), args=args))
+    assert (metrics["gym/OneTurn/turns"], metrics["gym/OneTurn/errors"]) == (1.0, 0.0)
+    assert metrics["completions/max_length"] <= 8
+
+
 TWO_RANKS = """
 import json, os, sys
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -277,6 +321,10 @@ from trl import GRPOConfig, GRPOTrainer
 tokenizer = char_tokenizer()
 model = tiny_model(tokenizer, hidden_size=32)
 rank = int(os.environ["RANK"])
+if os.environ["SERVER"]:  # as if the trainer had one, which it can't on a CPU
+    import gym_adapters.trl.rollout
+    from gym_core.vllm import VLLMPolicy
+    gym_adapters.trl.rollout.server_policy = lambda trainer: VLLMPolicy(os.environ["SERVER"])
 # Rank 1 needs one turn, rank 0 needs several: their numbers of generations differ.
 script(model, tokenizer, bisect if rank == 0 else lambda conversation: "4<eos>")
 
@@ -294,11 +342,18 @@ GRPOTrainer(model=model, args=args, train_dataset=gym_dataset(OneTurn), processi
 
 
 @pytest.mark.slow
-def test_two_ranks_with_unequal_turns_neither_hang_nor_mix(tmp_path):
+@pytest.mark.parametrize("server", [False, True])
+def test_two_ranks_with_unequal_turns_neither_hang_nor_mix(tmp_path, vllm_server, server):
     script_path = tmp_path / "two_ranks.py"
     script_path.write_text(TWO_RANKS)
     here = os.path.dirname(os.path.abspath(__file__))
-    paths = json.dumps([here, os.path.dirname(os.path.dirname(here))])
+    settings = {
+        "PATHS": json.dumps([here, os.path.dirname(os.path.dirname(here))]),
+        "FOLDER": str(tmp_path),
+        "SERVER": vllm_server(bisect) if server else "",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
     launch = [
         sys.executable,
         "-m",
@@ -307,8 +362,7 @@ def test_two_ranks_with_unequal_turns_neither_hang_nor_mix(tmp_path):
         "--master_port=29573",
         str(script_path),
     ]
-    env = {**os.environ, "PATHS": paths, "FOLDER": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(launch, capture_output=True, text=True, timeout=240, env=env)
+    result = subprocess.run(launch, capture_output=True, text=True, timeout=240, env={**os.environ, **settings})
     assert result.returncode == 0, result.stderr[-3000:]
     zero, one = (list(read_rollouts(tmp_path / f"rollouts.rank{rank}.jsonl")) for rank in (0, 1))
     assert len(zero) == len(one) == 8
