@@ -53,7 +53,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def trl_1_15(session: nox.Session) -> None:
-    """The tests of the TRL adapter with TRL 1.15, whose GRPOTrainer computes in Triton; its interpreter needs no GPU."""
+    """The tests of the TRL adapter with TRL 1.15, whose GRPOTrainer computes in Triton, here in its interpreter."""
     install(session, "trl-1.15", "trl")
     session.install("triton")
     session.run("pytest", "tests/trl", "-m", "not slow", *session.posargs, env={"TRITON_INTERPRET": "1"})

@@ -7,14 +7,16 @@ import inspect
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, Self, cast
 
 from gym_core.environment import Environment, EnvironmentFactory, Score
 from gym_core.errors import EpisodeError, OutOfTokens, ToolError
+from gym_core.hooks import OutOfTime, is_cancelled, uncancelled, within
 from gym_core.messages import Message, ToolCall, ToolSchema
-from gym_core.policies import Completion, Policy
+from gym_core.policies import Completion, Policy, completion_problem
 from gym_core.rollouts import ErrorKind, Rollout, RolloutError, StopReason
 from gym_core.tasks import Task
 from gym_core.tokens import TokenTrack
@@ -59,7 +61,7 @@ class Episode:
         self._turns = self._tool_errors = 0
         self._opening_length = 0
         self._started_s = time.monotonic()
-        self._deadline_s = float("inf") if env.timeout_s is None else self._started_s + env.timeout_s
+        self._deadline_s = inf if env.timeout_s is None else self._started_s + env.timeout_s
         self._closed = False
 
     @property
@@ -114,11 +116,8 @@ class Episode:
         completion = await self._guard("policy", policy, self.messages, self.tools)
         if self.done:  # the policy failed, or has no tokens left
             return
-        if not isinstance(completion, Completion):
-            self.fail("policy", EpisodeError(f"a policy must return a Completion, not {completion!r}"))
-        elif not _is_turn(completion.message):
-            expected = "an assistant message, its tool calls with id, name and arguments"
-            self.fail("policy", EpisodeError(f"a policy must write {expected}, not {completion.message!r}"))
+        if problem := completion_problem(completion):
+            self.fail("policy", EpisodeError(problem))
         else:
             await self.step(completion)
 
@@ -195,7 +194,7 @@ class Episode:
         try:
             closing = self.env.close()
             if inspect.isawaitable(closing):
-                await _uncancelled(closing, CLOSE_TIMEOUT_S)
+                await uncancelled(closing, CLOSE_TIMEOUT_S)
         except Exception as error:  # the episode boundary
             _log.warning("environment %s failed to close", self.env.name, exc_info=error)
             self.error = self.error or RolloutError("close", _sentence(error))
@@ -245,15 +244,18 @@ class Episode:
             verdict = await verdict
         return verdict if isinstance(verdict, Score) else Score(verdict)
 
-    async def _guard(self, kind: ErrorKind, hook: Callable[..., Any], *args: Any, limit_s: float | None = None) -> Any:
+    async def _guard(self, kind: ErrorKind, hook: Callable[..., Any], *args: Any, limit_s: float = inf) -> Any:
         """The result of a hook; None when it broke the episode.
 
         Raises:
             ToolError: Only from tools.
         """
+        left_s = self._deadline_s - time.monotonic()
         try:
-            return await self._in_time(hook(*args), limit_s)
-        except _OutOfTime:
+            return await within(hook(*args), min(limit_s, left_s))
+        except OutOfTime as error:
+            if limit_s < left_s:
+                raise ToolError(f"the tool took longer than {limit_s:g} seconds and was given up") from error
             self._out_of_time()
         except OutOfTokens:
             self._stop("length")
@@ -262,31 +264,12 @@ class Episode:
                 raise
             self.fail(kind, error)
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             self.fail(kind, EpisodeError("something it waited for was cancelled"))
         except Exception as error:  # the episode boundary: a failure is data
             self.fail(kind, error)
         return None
-
-    async def _in_time(self, value: Any, limit_s: float | None) -> Any:
-        """The value of a hook, sync or async, within its own limit and the episode's."""
-        if not inspect.isawaitable(value):
-            return value
-        left_s = self._deadline_s - time.monotonic()
-        limit = left_s if limit_s is None else min(limit_s, left_s)
-        if limit == float("inf"):
-            return await value
-        timeout = asyncio.timeout(limit)
-        try:
-            async with timeout:
-                return await value
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise  # the hook's own
-            if limit == left_s:
-                raise _OutOfTime from error
-            raise ToolError(f"the tool took longer than {limit_s:g} seconds and was given up") from error
 
     def _stop(self, reason: StopReason) -> None:
         if not self.done:
@@ -329,59 +312,12 @@ async def rollout(env: Environment, policy: Policy) -> Rollout:
     return await Episode(env).run(policy)
 
 
-async def _uncancelled(work: Awaitable[None], limit_s: float) -> None:
-    """Wait for work to end, but not past the limit, even when this task is cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(work)
-    end_s = time.monotonic() + limit_s
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done() and (left_s := end_s - time.monotonic()) > 0:
-        try:
-            await asyncio.wait({task}, timeout=left_s)  # unlike `wait_for`, it does not wait for who ignores `cancel`
-        except asyncio.CancelledError as error:
-            cancelled = error
-    failure: BaseException | None
-    if not task.done():
-        task.cancel()
-        failure = EpisodeError(f"close took longer than {limit_s:g} seconds and was given up")
-    elif task.cancelled():
-        failure = EpisodeError("something it waited for was cancelled")
-    else:
-        failure = task.exception()
-    if cancelled:
-        raise cancelled from failure
-    if failure:
-        raise failure
-
-
-def _is_cancelled() -> bool:
-    """Whether it is this task that somebody cancels, not just something it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _is_turn(message: Any) -> bool:
-    """Whether a policy's message can be played; its tool calls need ids to be answered by."""
-    if not isinstance(message, dict) or message.get("role") != "assistant":
-        return False
-    calls = message.get("tool_calls") or []
-    return all(
-        isinstance(call.get("id"), str)
-        and isinstance(call.get("function", {}).get("name"), str)
-        and isinstance(call["function"].get("arguments"), str)
-        for call in calls
-    )
-
-
 def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
 
 
 def _verdict(score: Score | None) -> dict[str, Any]:
     return {} if score is None else {"reward": score.reward, "components": score.components}
-
-
-class _OutOfTime(Exception):
-    """The episode's own time is over."""
 
 
 class _Unmade(Environment):

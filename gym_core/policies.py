@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from gym_core.messages import Message, ToolSchema, assistant
 from gym_core.tokens import TokenTrack
@@ -23,6 +23,22 @@ class Completion:
     message: Message
     finish_reason: Literal["stop", "tool_calls", "length"] = "stop"
     tokens: TokenTrack | None = None
+
+
+def completion_problem(completion: object) -> str | None:
+    """What is wrong with what a policy returned; None when an episode can take it."""
+    if not isinstance(completion, Completion):
+        return f"a policy must return a Completion, not {completion!r}"
+    message: Any = completion.message
+    calls = message.get("tool_calls") or [] if isinstance(message, dict) else []
+    if not isinstance(message, dict) or message.get("role") != "assistant" or not all(map(_is_call, calls)):
+        return f"a policy must write an assistant message whose calls have id, name and arguments, not {message!r}"
+    return None
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function", {})
+    return all(isinstance(value, str) for value in (call.get("id"), function.get("name"), function.get("arguments")))
 
 
 class Policy(Protocol):
