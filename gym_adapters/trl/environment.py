@@ -52,7 +52,7 @@ class GymEnvironmentFactory:
 
     def __init__(self, env: EnvironmentFactory) -> None:
         self.env = env
-        self._playground: type[_Playground] | None = None
+        self._playground: type[Playground] | None = None
 
     def __call__(self) -> Any:
         if self._playground is None:
@@ -75,11 +75,11 @@ class GymTool(dict[str, Any]):
         self.__name__ = schema["function"]["name"]
         self._call = call
 
-    def __call__(self, **arguments: Any) -> str:
+    def __call__(self, /, **arguments: Any) -> str:
         return self._call(self.__name__, json.dumps(arguments, ensure_ascii=False))
 
 
-class _Playground:
+class Playground:
     """One environment as TRL knows it: reset for every rollout, its tools called one by one.
 
     TRL finds tools by listing the plain functions of the class; instance attributes shadow them with the real tools.
@@ -97,7 +97,7 @@ class _Playground:
     def reset(self, gym_row: str | None = None, **_: Any) -> str | None:
         """Open the episode of a dataset row; what `setup` adds to the prompt is shown to the policy."""
         if self.episode is not None:
-            submit(self.episode.finish()).result()  # a rollout nobody verified; it must not stay open
+            submit(self.episode.close()).result()  # a rollout that nobody verified
         self.episode = open_episode(self._env, task_of(gym_row))
         return submit(self._open(self.episode)).result()
 
@@ -119,10 +119,10 @@ class _Playground:
         return text(answer)
 
 
-def _playground(env: EnvironmentFactory) -> type[_Playground]:
+def _playground(env: EnvironmentFactory) -> type[Playground]:
     schemas = tuple(episode_of_first_task(env).tools)
     placeholders = {_attribute(position): _placeholder for position, _ in enumerate(schemas)}
-    return type(f"Gym{env.name}", (_Playground,), {"_env": env, "_schemas": schemas, **placeholders})
+    return type(f"Gym{env.name}", (Playground,), {"_env": env, "_schemas": schemas, **placeholders})
 
 
 def _attribute(position: int) -> str:
@@ -130,7 +130,7 @@ def _attribute(position: int) -> str:
     return f"tool_{position:03}"
 
 
-def _placeholder(self: _Playground) -> None:
+def _placeholder(self: Playground) -> None:
     raise NotImplementedError
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gym_adapters.trl.dataset import task_of
+from gym_adapters.trl.environment import Playground
 from gym_adapters.trl.loop import submit
 from gym_adapters.trl.messages import from_trl
 from gym_core import EnvironmentFactory, Episode, Message, Rollout, open_episode, write_rollouts
@@ -79,7 +80,7 @@ class GymReward:
     async def _verify(
         self, outputs: list[list[Message]], rows: Sequence[str] | None, environments: Sequence[Any] | None
     ) -> list[Rollout]:
-        if environments:
+        if environments and isinstance(environments[0], Playground):
             verdicts = [_finish(played.episode, output) for played, output in zip(environments, outputs, strict=True)]
         else:
             episodes = [open_episode(self.env, task_of(row)) for row in rows or repeat(None, len(outputs))]

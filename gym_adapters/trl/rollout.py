@@ -60,6 +60,7 @@ class GymRollout:
     def __init__(self, env: EnvironmentFactory, max_turn_tokens: int | None) -> None:
         self.env = env
         self.max_turn_tokens = max_turn_tokens
+        self._trainer: Any = None
         self._template: ChatTemplate | None = None
         self._server: TokenPolicy | None = None
 
@@ -69,8 +70,9 @@ class GymRollout:
         Raises:
             GymError: The set-up can't work; the sentence says why.
         """
-        if self._template is None:
+        if self._template is None or self._trainer is not trainer:
             check_generation(trainer)
+            self._trainer = trainer
             tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
             options = {"stop_ids": trainer.eos_token_ids, "kwargs": trainer.chat_template_kwargs}
             self._template = chat_template(tokenizer, **options)

@@ -150,3 +150,18 @@ def test_rollouts_are_written_with_the_step(train, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     judge(reward, ["even"])
     assert len(list(read_rollouts(tmp_path / "rollouts" / "rollouts.rank1.jsonl"))) == 1
+
+
+def test_an_environment_class_that_is_not_ours_leaves_the_verdict_to_the_messages(train, logged):
+    class Plain:
+        """As TRL's documentation has it."""
+
+        def reset(self, **_):
+            return None
+
+        def look(self) -> str:
+            """Look."""
+            return ""
+
+    trainer = train(Parity, lambda _: "even<eos>", environment_factory=Plain)
+    assert logged(trainer)["reward"] == 1.0
