@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gym_core.errors import OutOfTokens
+from gym_core.errors import OutOfTokens, PolicyError
 from gym_core.messages import Message, ToolSchema
 from gym_core.policies import Completion
 from gym_core.templates import ChatTemplate
@@ -59,6 +59,7 @@ class TokenizedPolicy:
         self._max_tokens = max_tokens
         self._max_turn_tokens = max_turn_tokens or max_tokens
         self._seen = 0
+        self._turn_ids: Sequence[int] = ()
         self._opened = ""  # the text before the turn, which ends in the template's opening of it
 
     async def __call__(self, messages: Sequence[Message], tools: Sequence[ToolSchema], /) -> Completion:
@@ -66,13 +67,16 @@ class TokenizedPolicy:
 
         Raises:
             OutOfTokens: There is no room left for another turn.
+            PolicyError: It has played another episode before.
         """
-        self._take(messages, tools)
-        room = self._max_tokens - len(self.track.completion_ids)
+        added = self._read(messages, tools)
+        room = self._max_tokens - len(self.track.completion_ids) - len(added)
         asked = min(room, self._max_turn_tokens)
-        sampled = await self._sample(self.track.ids, max_tokens=asked)
-        ids = sampled.ids[:asked]
-        self.track.sample(ids, sampled.logprobs, given=sampled.prompt_ids)
+        sampled = await self._sample([*self.track.ids, *added], max_tokens=asked)
+        self.track.append(added)  # now, so that the track of an engine that can't go on ends with a turn
+        ids = self._turn_ids = sampled.ids[:asked]  # an engine may give more than asked
+        logprobs = None if sampled.logprobs is None else sampled.logprobs[:asked]
+        self.track.sample(ids, logprobs, given=sampled.prompt_ids)
         message = self._template.parse(ids, opened=self._opened, tools=tools, turn=len(messages))
         self._seen = len(messages) + 1
         cut = sampled.finish_reason == "length" or len(ids) < len(sampled.ids)
@@ -80,15 +84,15 @@ class TokenizedPolicy:
             return Completion(message, "length", self.track)
         return Completion(message, "tool_calls" if message.get("tool_calls") else "stop", self.track)
 
-    def _take(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> None:
-        """Append what the environment has said since the last turn."""
+    def _read(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> Sequence[int]:
+        """The tokens of what the environment has said since the last turn."""
+        if len(messages) < self._seen:
+            raise PolicyError("a TokenizedPolicy plays one episode; make another one for the next")
         if not self._seen:
-            rendered = self._template.prompt(messages, tools)
-            self.track.prompt_ids = list(rendered.ids)
-        else:
-            turn, *added = messages[self._seen - 1 :]
-            rendered = self._template.continuation(turn, added, sampled=self.track.completion_ids)
-            if len(self.track.completion_ids) + len(rendered.ids) >= self._max_tokens:
-                raise OutOfTokens(f"the completion's {self._max_tokens} tokens leave no room for another turn")
-            self.track.append(rendered.ids)
-        self._opened = rendered.text
+            self._opened, self.track.prompt_ids[:] = self._template.prompt(messages, tools)
+            return ()
+        turn, *added = messages[self._seen - 1 :]
+        self._opened, ids = self._template.continuation(turn, added, sampled=self._turn_ids)
+        if len(self.track.completion_ids) + len(ids) >= self._max_tokens:
+            raise OutOfTokens(f"the completion's {self._max_tokens} tokens leave no room for another turn")
+        return ids

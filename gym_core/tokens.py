@@ -47,12 +47,12 @@ class TokenTrack:
         """
         if given is not None and list(given) != self.ids:
             self._break(f"the engine continued {len(given)} tokens that are not the {len(self.ids)} it was sent")
-        if logprobs is not None and len(logprobs) < len(ids):
+        if logprobs is not None and len(logprobs) != len(ids):
             self._break(f"the engine gave {len(logprobs)} log-probabilities for {len(ids)} tokens")
             logprobs = None
         self.completion_ids += ids
         self.mask += [1] * len(ids)
-        self.logprobs += [0.0] * len(ids) if logprobs is None else logprobs[: len(ids)]
+        self.logprobs += [0.0] * len(ids) if logprobs is None else logprobs
 
     def _break(self, why: str) -> None:
         self.broken = self.broken or why

@@ -275,3 +275,11 @@ async def test_a_prompt_may_be_longer_than_the_budget_which_is_the_completions()
     played = await play(Engine("bye<eos>"), Long, max_tokens=5)
     assert played.stop_reason == "done"
     assert len(played.tokens.prompt_ids) == 1002
+
+
+async def test_a_policy_that_has_played_is_not_taken_for_another_episode():
+    policy = TokenizedPolicy(Engine("go", "bye", "bye"), TEMPLATE, max_tokens=500)
+    assert (await rollout(Talk(Talk.tasks[0]), policy)).reward == 1.0
+    again = await rollout(Talk(Talk.tasks[0]), policy)
+    assert again.reward is None
+    assert again.error.message == "PolicyError: a TokenizedPolicy plays one episode; make another one for the next"
