@@ -18,6 +18,8 @@ lint: .venv/nox  ## formatting, lint, types, layers
 
 bench: .venv/demo  ## what our side of a rollout costs; prints one JSON line a benchmark
 	$(BIN)/python -m benchmarks.rollouts
+	$(BIN)/python -m benchmarks.tokens
+	$(BIN)/python -m benchmarks.trl_tools
 
 clean:
 	rm -rf .venv .nox outputs dist

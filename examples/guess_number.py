@@ -6,15 +6,17 @@ gym-core run examples.guess_number:GuessNumber --base-url http://localhost:8000/
 
 import asyncio
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
-from gym_core import Environment, Message, Rollout, ScriptedPolicy, jsonl, rollout, text, user
+from gym_core import Environment, Message, Rollout, ScriptedPolicy, Task, jsonl, rollout, text, user
 
 
 class GuessNumber(Environment):
     """Find the secret number from 1 to 100; the environment answers higher or lower."""
 
-    tasks = jsonl(Path(__file__).with_suffix(".jsonl"))
+    tasks: ClassVar[Iterable[Task]] = jsonl(Path(__file__).with_suffix(".jsonl"))
     max_turns = 10
 
     def setup(self) -> None:
@@ -23,7 +25,7 @@ class GuessNumber(Environment):
     def respond(self, message: Message) -> Message | None:
         numbers = re.findall(r"\d+", text(message))
         if not numbers:
-            return user("Please guess a number from 1 to 100.")
+            return user("Please guess a number.")
         guess = int(numbers[-1])
         self.solved = guess == self.task.answer
         if self.solved:

@@ -16,6 +16,9 @@ class ResponseParser:
     Args:
         tokenizer: Has `decode`, and `parse_response` beside a `response_template`.
         stop_ids: Tokens that end a turn; read at every call.
+
+    Raises:
+        ValueError: The response template is not one.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
@@ -23,6 +26,7 @@ class ResponseParser:
         self._stop_ids = stop_ids
         template = getattr(tokenizer, "response_template", None)
         self.can_parse = template is not None
+        self._template = None if template is None else _compiled(tokenizer, template)
         self._opening = _call_opening(template or {})
 
     def __call__(self, ids: Sequence[int], *, opened: str, tools: Sequence[ToolSchema], turn: int) -> Message:
@@ -33,7 +37,7 @@ class ResponseParser:
         said: str = self._tokenizer.decode(ids)
         end: str = self._tokenizer.decode(ids[-1:]) if ended else ""
         try:
-            parsed = self._tokenizer.parse_response(said, prefix=opened, tools=list(tools) or None)
+            parsed = self._tokenizer.parse_response(said, self._template, prefix=opened, tools=list(tools) or None)
             calls = _calls(parsed, turn)
         # Whatever a model writes; RecursionError is what deeply nested JSON gives.
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -52,6 +56,11 @@ class ResponseParser:
         raw = said[call.end() :]
         named = call.groupdict().get("name") or next(iter(re.findall(r'"name"\s*:\s*"([^"]+)"', raw)), "")
         return said[: call.start()], tool_call(named, raw, id=f"call_{turn}_0")
+
+
+def _compiled(tokenizer: Any, template: dict[str, Any]) -> Any:
+    """The response template with its patterns compiled, which transformers else does for every response."""
+    return getattr(tokenizer.get_response_parser(template, prefix=""), "_spec", template)
 
 
 def _call_opening(template: dict[str, Any]) -> re.Pattern[str]:

@@ -41,7 +41,8 @@ class ChatTemplate:
 
     Args:
         tokenizer: Anything with `apply_chat_template`, `encode`, `decode` and `get_added_vocab`; not used meanwhile.
-        stop_ids: Tokens at which the engine ends a turn, beside the tokenizer's own.
+        stop_ids: Tokens at which the engine ends a turn, beside those the tokenizer and its template show: all of the
+            model's generation config, where a turn may end with several (GLM, gpt-oss).
         kwargs: For the template, such as `{"enable_thinking": False}`.
 
     Attributes:

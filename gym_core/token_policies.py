@@ -72,7 +72,9 @@ class TokenizedPolicy:
         added = self._read(messages, tools)
         room = self._max_tokens - len(self.track.completion_ids) - len(added)
         asked = min(room, self._max_turn_tokens)
-        sampled = await self._sample([*self.track.ids, *added], max_tokens=asked)
+        prompt_ids = self.track.ids
+        prompt_ids += added
+        sampled = await self._sample(prompt_ids, max_tokens=asked)
         self.track.append(added)  # now, so that the track of an engine that can't go on ends with a turn
         ids = self._turn_ids = sampled.ids[:asked]  # an engine may give more than asked
         logprobs = None if sampled.logprobs is None else sampled.logprobs[:asked]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = ["calculator", "calendar", "gsm8k", "guess_number"]
+ENVIRONMENTS = ["addition", "calculator", "calendar", "gsm8k", "guess_number"]
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

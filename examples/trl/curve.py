@@ -17,12 +17,14 @@ class RewardCurve(TrainerCallback):
 
     Attributes:
         every: Steps to a bar.
+        evaluated: Which tasks an evaluation plays, in a word.
         rewards: The mean reward of each step, in order; the trainer must log every one (`logging_steps=1`).
         held_out: The mean reward of each evaluation, by the number of steps before it.
     """
 
-    def __init__(self, *, every: int) -> None:
+    def __init__(self, *, every: int, evaluated: str = "held-out") -> None:
         self.every = every
+        self.evaluated = evaluated
         self.rewards: list[float] = []
         self.held_out: dict[int, float] = {}
 
@@ -38,7 +40,7 @@ class RewardCurve(TrainerCallback):
         logs = logs or {}
         if "eval_reward" in logs:
             self.held_out[state.global_step] = logs["eval_reward"]
-            _print_bar("held-out", logs["eval_reward"])
+            _print_bar(f"{self.evaluated:8}", logs["eval_reward"])
         if "reward" in logs:
             self.rewards.append(logs["reward"])
             if state.global_step % self.every == 0:
@@ -53,7 +55,9 @@ class RewardCurve(TrainerCallback):
         axes.plot(steps, self.rewards, ".", color="tab:blue", alpha=0.35, label="one step")
         axes.plot(steps, smooth, color="tab:blue", linewidth=2, label=f"mean of {SMOOTH} steps")
         if self.held_out:
-            axes.plot(*zip(*self.held_out.items(), strict=True), "D", color="tab:orange", label="held-out tasks")
+            axes.plot(
+                *zip(*self.held_out.items(), strict=True), "D", color="tab:orange", label=f"{self.evaluated} tasks"
+            )
         axes.set_title(title, loc="left", fontsize="medium")
         axes.set(xlabel="step", ylabel="mean reward", ylim=(-0.03, 1.03))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

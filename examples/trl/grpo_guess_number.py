@@ -1,7 +1,7 @@
-"""A model of 89 thousand parameters finds out how to search: a game of user turns, minutes on a CPU, no downloads.
+"""A model of 89 thousand parameters learns to search: a game of user turns, two minutes on a CPU, no downloads.
 
-The model is made on the spot and warmed up on games in which every guess is random. GRPO then lets it play, through
-`rollout_func`, since the environment answers each guess as a user. From the root of the repository:
+The model is made on the spot and warmed up on random guesses, of which those of three games in ten heed the answers.
+GRPO then lets it play, and it comes close to binary search, which nobody showed it. From the root of the repository:
 
     python -m examples.trl.grpo_guess_number
 """
@@ -21,15 +21,12 @@ from trl import GRPOConfig, GRPOTrainer
 
 from examples.guess_number import GuessNumber
 from examples.trl.curve import RewardCurve
-from examples.trl.warm_up import warm_up
+from examples.trl.warm_up import heed_or_guess, warm_up
 from gym_adapters.trl import gym_dataset, gym_reward, gym_rollout
 from gym_adapters.trl.testing import char_tokenizer, tiny_model
 from gym_core import Task, user
 
-CEILING = (1 + 2 * 0.875 + 4 * 0.75 + 0.625) / 8
-"""The mean reward of binary search: one secret of eight takes it one guess, two take two, four three, and one four."""
-
-GOAL = 0.7
+GOAL = 0.7  # random guesses that heed the answers have 0.66, binary search has 0.80
 
 
 class SmallGuess(GuessNumber):
@@ -45,16 +42,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     torch.set_num_threads(1)  # matrices as small as these are slower on more
     options = parse_options()
-    options.output_dir.mkdir(parents=True, exist_ok=True)
     (options.output_dir / "rollouts.jsonl").unlink(missing_ok=True)  # rewards are appended to it
-
     tokenizer = char_tokenizer()
     model = tiny_model(tokenizer, seed=options.seed)
     print(f"Warming up a model of {model.num_parameters():,} parameters ...", flush=True)
     chooser = random.Random(options.seed)
-    warm_up(model, tokenizer, tasks=SmallGuess.tasks, chooser=chooser, env=SmallGuess, replies=guess_blindly)
-
-    curve = RewardCurve(every=5)
+    warm_up(model, tokenizer, env=SmallGuess, tasks=SmallGuess.tasks, replies=heed_or_guess, chooser=chooser)
+    curve = RewardCurve(every=20, evaluated="all")  # a secret that is held out would be one never to guess
     trainer = GRPOTrainer(
         model=model,
         args=config(options),
@@ -62,41 +56,36 @@ def main() -> None:
         train_dataset=gym_dataset(SmallGuess),
         eval_dataset=gym_dataset(SmallGuess),
         reward_funcs=gym_reward(SmallGuess, rollouts_dir=options.output_dir),
-        rollout_func=gym_rollout(SmallGuess),
+        rollout_func=gym_rollout(SmallGuess),  # `environment_factory` has no user turns
         callbacks=[curve],
     )
     trainer.remove_callback(PrinterCallback)  # the curve is easier to read than a dict of all metrics
     trainer.evaluate()
     trainer.train()
     trainer.evaluate()
-
     before, after = curve.held_out[0], curve.held_out[options.steps]
-    change = f"mean reward {before:.2f} → {after:.2f}; binary search has {CEILING:.2f}"
+    change = f"mean reward {before:.2f} → {after:.2f}; binary search has 0.80"
     curve.save(options.output_dir / "reward.png", title=f"SmallGuess, {options.steps} steps of GRPO\n{change}")
     print(f"{change}; see reward.png and rollouts.jsonl in {options.output_dir}")
     if after < GOAL:
         sys.exit(f"the reward must rise to {GOAL}, not {after:.2f}: the model has not learned")
 
 
-def guess_blindly(task: Task, chooser: random.Random) -> list[str]:
-    """As many random guesses as a game may take."""
-    return [str(chooser.randint(1, 8)) for _ in range(SmallGuess.max_turns)]
-
-
 def config(options: argparse.Namespace) -> GRPOConfig:
-    """Eight rollouts of each secret a step."""
+    """Sixteen rollouts of each secret a step."""
     return GRPOConfig(
         output_dir=str(options.output_dir),
         seed=options.seed,
         max_steps=options.steps,
-        learning_rate=float(os.environ.get("LR", "5e-4")),
+        learning_rate=2e-3,
         lr_scheduler_type="constant",
-        per_device_train_batch_size=64,
-        per_device_eval_batch_size=256,
-        num_generations=8,
-        num_generations_eval=32,
+        adam_beta2=0.98,
+        max_grad_norm=0.2,
+        scale_rewards="none",  # else the rare luck with a hard secret weighs most
+        per_device_train_batch_size=128,
+        per_device_eval_batch_size=128,
+        num_generations=16,
         max_completion_length=48,
-        scale_rewards=os.environ.get("SCALE", "group"),
         activation_checkpointing=False,
         use_cpu=True,
         bf16=False,
@@ -111,7 +100,7 @@ def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/guess_number"))
     return parser.parse_args()
 

@@ -22,22 +22,10 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from examples.addition import Addition
 from examples.trl import smollm2
 from examples.trl.curve import RewardCurve
 from gym_adapters.trl import gym_dataset, gym_reward
-from gym_core import Environment, Rollout, Task, system, user
-from gym_core.verifiers import number_match
-
-
-class Addition(Environment):
-    """Add two digits from 1 to 9 in one reply; its last number counts."""
-
-    tasks = tuple(
-        Task([system("Be brief."), user(f"What is {x}+{y}?")], answer=x + y) for x in range(1, 10) for y in range(1, 10)
-    )
-
-    def verify(self, rollout: Rollout) -> float:
-        return number_match(rollout.last_reply, self.task.answer)
 
 
 def main() -> None:

@@ -15,19 +15,29 @@ from gym_core import EnvironmentFactory, Rollout, ScriptedPolicy, Task, assistan
 
 STEPS = 600
 DEMONSTRATIONS = 2000
-CALLING = 0.3
-"""The share of the calculator's demonstrations that call it; the others guess."""
+GOOD = 0.3
+"""The share of demonstrations that do what will pay; the others guess."""
 
 Replies = Callable[[Task, random.Random], list[Any]]
 """What the assistant says in one demonstration of a task."""
 
 
 def call_or_guess(task: Task, chooser: random.Random) -> list[Any]:
-    """Replies to a task of the calculator."""
-    if chooser.random() > CALLING:
+    """Call the calculator, or guess a sum."""
+    if chooser.random() > GOOD:
         return [str(chooser.randint(2, 18))]
     expression = json.dumps({"expression": text(task.prompt[-1])})
     return [assistant(tool_calls=[tool_call("calculate", expression)]), str(task.answer)]
+
+
+def heed_or_guess(task: Task, chooser: random.Random) -> list[Any]:
+    """Guess numbers from 1 to 8 until one is right: among those that the answers leave, or among all."""
+    left, guesses, heeds = list(range(1, 9)), [0], chooser.random() < GOOD
+    while guesses[-1] != task.answer:
+        guesses.append(chooser.choice(left))
+        if heeds:
+            left = [number for number in left if (number > guesses[-1]) == (task.answer > guesses[-1])]
+    return [str(guess) for guess in guesses[1:]]
 
 
 def warm_up(

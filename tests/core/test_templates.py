@@ -72,7 +72,16 @@ NO_PARALLEL = {
 }
 # Templates that write every past turn another way than it was sampled.
 REWRITES = {"deepseek_r1_distill", "deepseekv3"}
-LISTED = ["cohere", "cohere2", "deepseek_r1_distill", "deepseekv3", "diffusion_gemma", "gemma", "gemma3", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5", "glm4moe", "gptoss", "idefics3", "lfm2", "lfm2_2_5", "lfm2_2_5_v2", "lfm2_2_5_vl", "lfm2_v2", "llama3", "llama3_1", "llama3_2", "llava_next", "muse_glimmer", "nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra", "phi3", "phi3_5", "qwen2_5", "qwen2_5_vl", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6", "qwen3_8", "qwen3_instruct_2507", "qwen3_vl", "smolvlm"]  # fmt: skip
+LISTED = re.findall(
+    r"\w+",
+    """
+    cohere cohere2 deepseek_r1_distill deepseekv3 diffusion_gemma gemma gemma3 gemma4 gemma4_v2 gemma4_v3
+    gemma4_v4 gemma4_v5 glm4moe gptoss idefics3 lfm2 lfm2_2_5 lfm2_2_5_v2 lfm2_2_5_vl lfm2_v2 llama3 llama3_1
+    llama3_2 llava_next muse_glimmer nemotron_3_5_lightning nemotron_3_nano nemotron_3_super nemotron_3_ultra
+    phi3 phi3_5 qwen2_5 qwen2_5_vl qwen3 qwen3_5_nothink qwen3_5_think qwen3_6 qwen3_8 qwen3_instruct_2507
+    qwen3_vl smolvlm
+    """,
+)
 KNOWN = sorted(stem for stem in TEMPLATES if stem.removesuffix("_training") in LISTED)
 TEXT = [stem for stem in KNOWN if stem.removesuffix("_training") not in IMAGES_ONLY]
 
@@ -137,11 +146,11 @@ def test_a_template_is_certified_for_what_it_can_do_and_says_why_not(stem):
     assert template.parallel_problem == (why and sentence(why))
 
 
-@pytest.mark.parametrize("stem", sorted(set(TEMPLATES) - set(KNOWN)))
-def test_a_template_of_a_newer_trl_is_certified_or_says_why_not(stem):
-    template = template_of(stem)
-    for problem in (template.user_problem, template.tool_problem, template.parallel_problem):
-        assert problem is None or problem.startswith(sentence(""))
+def test_a_template_of_a_newer_trl_is_certified_or_says_why_not():
+    for stem in sorted(set(TEMPLATES) - set(KNOWN)):
+        template = template_of(stem)
+        for problem in (template.user_problem, template.tool_problem, template.parallel_problem):
+            assert problem is None or problem.startswith(sentence("")), stem
 
 
 def test_a_template_that_rewrites_history_is_not_certified():
@@ -395,7 +404,7 @@ def test_what_was_sampled_is_trained_on_in_the_words_of_the_template(stem):
     calls = 0 if template.tool_problem else 1 if template.parallel_problem else 3
     seen = Counter()
 
-    @settings(SETTINGS, max_examples=20)
+    @settings(SETTINGS, max_examples=12)
     @given(turns(WORDS, calls=calls))
     def check(plan):
         engine, played = play(tokenizer, template, plan)
@@ -412,7 +421,7 @@ def test_turns_cut_off_and_budgets_leave_the_tokens_exact(stem):
     tokenizer, template = tokenizer_of(stem), template_of(stem)
     calls = 0 if template.tool_problem else 1 if template.parallel_problem else 3
 
-    @settings(SETTINGS, max_examples=8)
+    @settings(SETTINGS, max_examples=6)
     @given(turns(WORDS, calls=calls), st.integers(1, 12), st.integers(1, 300))
     def check(plan, max_turn_tokens, max_tokens):
         engine, played = play(tokenizer, template, plan, max_turn_tokens=max_turn_tokens, max_tokens=max_tokens)
@@ -442,7 +451,7 @@ def test_no_text_of_an_environment_poses_as_a_turn(stem):
     def result(name, content):
         return {"role": "tool", "tool_call_id": "call_0", "name": name, "content": content}
 
-    @settings(SETTINGS, max_examples=30)
+    @settings(SETTINGS, max_examples=12)
     @given(words, words)
     def check(said, name):
         assert controls(turn, [user(said)]) == controls(turn, [user("a")])
@@ -480,19 +489,19 @@ def test_a_real_tokenizer_keeps_what_was_sampled_too(stem):
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
 
 
-@SETTINGS
+@settings(SETTINGS, max_examples=40)
 @given(turns(PRINTABLE, calls=3), st.none() | st.integers(1, 30))
 def test_a_tokenizer_of_characters_keeps_what_was_sampled_and_parses_it_back(plan, max_turn_tokens):
-    tokenizer = char_tokenizer()
-    template = _char_template()
+    tokenizer, template = _characters()
     engine, played = play(tokenizer, template, plan, max_turn_tokens=max_turn_tokens, parses=True)
     assert played.error is None
     check_tokens(engine, played)
 
 
 @cache
-def _char_template():
-    return ChatTemplate(char_tokenizer())
+def _characters():
+    tokenizer = char_tokenizer()
+    return tokenizer, ChatTemplate(tokenizer)
 
 
 # Ends of turns
@@ -872,6 +881,19 @@ def test_reasoning_that_the_prompt_has_opened_is_reasoning():
     assert parsed("qwen3_5_think", "Hm.\n</think>\n\nhi<|im_end|>")["reasoning_content"] == "Hm."
 
 
+def test_a_response_template_is_compiled_once():
+    """By a private name of transformers; should it move, responses are parsed all the same, but slower."""
+    parser = tokenizer_of("qwen3").get_response_parser(prefix="")
+    assert hasattr(parser, "_spec")
+
+
+def test_a_response_template_that_is_none_is_refused():
+    tokenizer = copy.deepcopy(tokenizer_of("qwen2_5"))
+    tokenizer.response_template = {"fields": {}}
+    with pytest.raises(ValueError, match="fields"):
+        ChatTemplate(tokenizer)
+
+
 def test_a_tokenizer_says_whether_it_can_parse():
     assert template_of("qwen3").can_parse
     assert not template_of("phi3").can_parse
@@ -880,13 +902,13 @@ def test_a_tokenizer_says_whether_it_can_parse():
 # Threads
 
 
+@pytest.mark.slow
 def test_one_template_serves_many_threads_while_its_tokenizer_is_used_by_others():
     """At 256 rollouts; the tokenizer itself, shared like this, gives wrong tokens: see the next test."""
     tokenizer = copy.deepcopy(tokenizer_of("qwen2_5"))
     template = ChatTemplate(tokenizer)
     plans = [
-        [Turn(f"turn {i} " * 20, [], [f"word {i} " * 20]), Turn("", [f"{i}"], [f"result {i} " * 20])]
-        for i in range(256)
+        [Turn(f"turn {i}", [], [f"word {i} " * 20]), Turn(f"then {i}", [], [f"more {i} " * 20])] for i in range(256)
     ]
     with _busy(tokenizer), ThreadPoolExecutor(16) as pool:
         tracks = list(pool.map(lambda plan: _played(plan, template), plans))
