@@ -19,6 +19,7 @@ lint: .venv/nox  ## formatting, lint, types, layers
 bench: .venv/demo  ## what our side of a rollout costs; prints one JSON line a benchmark
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.tokens
+	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.trl_tools
 
 clean:

@@ -1,0 +1,255 @@
+"""The verifier of code: what passes, what fails, and every way we know to cheat."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gym_core.errors import WorkerLostError
+from gym_core.sandbox import Sandbox
+from gym_core.verifiers.code import code_match
+from tests.core.test_sandbox import REFUSAL, isolated
+
+ISOLATION = "none" if REFUSAL else "namespaces"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    sandbox = Sandbox(["pytest"], isolation=ISOLATION)
+    yield sandbox
+    sandbox.close()
+
+
+def python(code: str) -> str:
+    return f"Here it is:\n```python\n{code}\n```\nDone."
+
+
+ADD = python("def add(a, b):\n    return a + b")
+CALLS = {
+    "calls": [{"function": "add", "args": [1, 2], "expected": 3}, {"function": "add", "args": [0, 5], "expected": 5}]
+}
+CASES = {"cases": [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "0 5\n", "stdout": "5"}]}
+ASSERTS = {"asserts": ["assert add(1, 2) == 3", "assert add(0, 5) == 5"]}
+PYTEST = {
+    "pytest": "import pytest\nfrom solution import *\n\n@pytest.mark.parametrize(('a', 'b'), [(1, 2), (0, 5)])\n"
+    "def test_add(a, b):\n    assert add(a, b) == a + b\n"
+}
+KINDS = {"calls": CALLS, "cases": CASES, "asserts": ASSERTS, "pytest": PYTEST}
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "passed"),
+    [
+        ("", CALLS, []),
+        ("```python\n\n```", {"cases": [{"stdin": "", "stdout": ""}]}, []),
+        ("I cannot do that.", CASES, [0, 0]),
+        ("def add(a, b):\n    return a + b", CALLS, [1, 1]),
+        (ADD, CALLS, [1, 1]),
+        (ADD, ASSERTS, [1, 1]),
+        (ADD, PYTEST, [1, 1]),
+        (python("print(sum(map(int, input().split())))"), CASES, [1, 1]),
+        (python("def add(a, b):\n    return b") + ADD, CALLS, [1, 1]),
+        (ADD + python("def add(a, b):\n    return b"), CALLS, [0, 1]),
+        (ADD + "```text\nno code\n```", CALLS, [1, 1]),
+        (python("def add(a, b):\n    return b"), ASSERTS, [0, 1]),
+        (python("def add(a, b):\n    return b"), PYTEST, [0, 1]),
+        (python("def add(a, b):\n    return 1 / 0"), PYTEST, [0, 0]),
+        (python("def other(): pass"), PYTEST, [0, 0]),
+        (python("def add(a, b:"), PYTEST, []),
+        (python("def add(a, b):\n    return str(a + b)"), CALLS, [0, 0]),
+        (python("def add(a, b):\n    return a + b + 1e-12"), CALLS, [1, 1]),
+        (python("print(*input())"), {"cases": [{"stdin": "ab", "stdout": "a b \n\n"}]}, [1]),
+        (python("print(' a')"), {"cases": [{"stdin": "", "stdout": "a"}]}, [0]),
+        (
+            python("class Solution:\n    def pair(self, n):\n        return n, {'x': [n]}"),
+            {"calls": [{"function": "Solution().pair", "args": [1], "expected": [1, {"x": [1]}]}]},
+            [1],
+        ),
+        (
+            python("def power(n):\n    return 10 ** n"),
+            {"calls": [{"function": "power", "args": [5000], "expected": 10**5000}]},
+            [1],
+        ),
+        (
+            python("def sort(items):\n    items.sort()\n\nclass Stack(list):\n    push = list.append"),
+            {
+                "setup": "import math",
+                "asserts": [
+                    "items = [2, 1]\nsort(items)\nassert items == [1, 2]",
+                    "try:\n    sort(1)\nexcept AttributeError:\n    pass\nelse:\n    assert False",
+                    "assert math.isclose(len(str(sort)) and 1.0, 1.0)",
+                ],
+            },
+            [1, 1, 1],
+        ),
+        (
+            python("class Stack:\n    def __init__(self): self.x = []\n    def push(self, n): self.x.append(n)"),
+            {"asserts": ["s = Stack()\ns.push((1, {2}))\nassert s.x == [(1, {2})]", "assert Stack() == Stack()"]},
+            [1, 0],
+        ),
+    ],
+)
+async def test_table(sandbox: Sandbox, completion: str, answer: dict[str, Any], passed: list[int]) -> None:
+    score = await code_match(completion, answer, sandbox=sandbox)
+    components = dict(score.components)
+    share = components.pop("passed")
+    assert components.pop("limits") == 0.0
+    assert (list(components.values()) or [0.0]) == (passed or [0.0])
+    assert share == (sum(passed) / len(passed) if passed else 0.0)
+    assert score.reward == float(share == 1.0)
+
+
+async def test_components_name_the_tests(sandbox: Sandbox) -> None:
+    assert list((await code_match(ADD, CALLS, sandbox=sandbox)).components) == ["passed", "limits", "1", "2"]
+    names = list((await code_match(ADD, PYTEST, sandbox=sandbox)).components)
+    assert names == ["passed", "limits", "test_add[1-2]", "test_add[0-5]"]
+
+
+# Ways to pass without solving anything. Each is put before a wrong `add`, or before a program that prints nothing.
+
+CHEATS = {
+    "exit": "import sys; sys.exit(0)",
+    "hard exit": "import os; os._exit(0)",
+    "exit in the call": ("import os\ndef add(a, b): os._exit(0)"),
+    "raise SystemExit in the call": "def add(a, b): raise SystemExit(0)",
+    "equal to everything": (
+        "class Any:\n"
+        "    def __eq__(self, other): return True\n"
+        "    def __ne__(self, other): return False\n"
+        "    def __hash__(self): return 1\n"
+        "    def __contains__(self, item): return True\n"
+        "def add(a, b): return Any()"
+    ),
+    "number equal to everything": (
+        "class Any(int):\n"
+        "    def __eq__(self, other): return True\n"
+        "    __hash__ = int.__hash__\n"
+        "    def __repr__(self): return '9'\n"
+        "def add(a, b): return Any(7)"
+    ),
+    "patched comparison": (
+        "import builtins, json, math\n"
+        "math.isclose = lambda *a, **k: True\n"
+        "builtins.AssertionError = type('Never', (Exception,), {})\n"
+        "json.dumps = lambda *a, **k: '9'\n"
+        "builtins.all = builtins.any = builtins.isinstance = lambda *a: True"
+    ),
+    "patched globals": ("__builtins__ = {}\n__all__ = ['add']\nall = any = len = abs = isinstance = lambda *a: True"),
+    "patched frames": (
+        "import sys\n"
+        "frame = sys._getframe()\n"
+        "while frame:\n"
+        "    frame.f_globals.update(_same=lambda *a: True, passed=True)\n"
+        "    frame = frame.f_back"
+    ),
+    "trace": ("import sys\nsys.settrace(lambda *a: None); sys.setprofile(lambda *a: None)"),
+    "patched pytest": (
+        "import sys, types\n"
+        "sys.modules['pytest'] = types.ModuleType('pytest')\n"
+        "open('conftest.py', 'w').write('import os; os._exit(0)')\n"
+        "open('pytest.py', 'w').write('')\n"
+        "open('pytest.ini', 'w').write('[pytest]')"
+    ),
+    "tests of its own": ("def test_one(): pass\ndef test_two(): pass"),
+    "found tests": (
+        "import gc, os\n"
+        "for thing in gc.get_objects():\n"
+        "    if isinstance(thing, dict) and {'expected', 'snippet', 'pytest'} & {*map(str, thing)}: os._exit(7)"
+    ),
+    "verdict on every descriptor": (
+        "import os\n"
+        'verdict = b\'{"loaded": true, "tests": [{"test": "", "passed": true}], "ended": -9}\'\n'
+        "for number in range(200):\n"
+        "    try: os.write(number, verdict)\n"
+        "    except OSError: pass"
+    ),
+    "verdict and exit": (
+        "import os\n"
+        'os.write(1, b\'{"loaded": true, "tests": [{"test": "a", "passed": true}], "ended": -9}\')\n'
+        "os._exit(0)"
+    ),
+    "verdict at exit": ("import atexit, os\natexit.register(os.write, 1, b'9')\ndef add(a, b): raise SystemExit"),
+    "kill the judge": (
+        "import os, signal\n"
+        "for number in range(1, 65):\n"
+        "    if number not in (17, 18):\n"
+        "        try: os.kill(1, number)\n"
+        "        except OSError: pass"
+    ),
+    "fork and answer twice": ("import os\nos.fork()"),
+    "answers of its own to the judge": (
+        "import os\n"
+        "for number in range(3, 200):\n"
+        "    try: os.write(number, b'[\"value\", 9, []]\\n' * 4)\n"
+        "    except OSError: pass"
+    ),
+    "passing for data": (
+        "class Sneaky(dict):\n    def items(self): return [('__builtins__', {}), ('add', 9)]\nadd = Sneaky()"
+    ),
+}
+
+
+@isolated
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cheat", CHEATS)
+async def test_no_cheat_passes(sandbox: Sandbox, kind: str, cheat: str) -> None:
+    wrong = "" if "add" in CHEATS[cheat] else "\ndef add(a, b): return 7"
+    score = await code_match(python(CHEATS[cheat] + wrong), KINDS[kind], sandbox=sandbox)
+    assert (score.reward, score.components["passed"]) == (0.0, 0.0)
+
+
+@isolated
+async def test_the_tests_are_not_in_the_memory_of_the_solution(sandbox: Sandbox) -> None:
+    code = (
+        "import gc\n"
+        "def add(word, own):\n"
+        "    word, kept = word[::-1], [word[::-1] * own]\n"
+        "    found = [thing for thing in gc.get_objects() if isinstance(thing, list | tuple | dict)]\n"
+        "    return sum(any(isinstance(part, str) and word in part for part in\n"
+        "        (thing.values() if isinstance(thing, dict) else thing)) for thing in found)"
+    )
+    answer = {"asserts": ["assert add('puos-otamot', 0) == 0  # tomato-soup", "assert add('puos-otamot', 1) == 1"]}
+    assert (await code_match(python(code), answer, sandbox=sandbox)).reward == 1.0
+
+
+@isolated
+async def test_what_the_solution_writes_is_not_imported_by_the_tests(sandbox: Sandbox) -> None:
+    code = "open('fractions.py', 'w').write('Fraction = lambda *a: 7')\ndef add(a, b): return 7"
+    answer = {"asserts": ["import fractions\nassert add(1, 2) == fractions.Fraction(3)"]}
+    assert (await code_match(python(code), answer, sandbox=sandbox)).reward == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_loop_meets_its_limit(sandbox: Sandbox, kind: str) -> None:
+    code = "def add(a, b):\n    while True: pass\nif __name__ == '__main__': add(1, 2)"
+    score = await code_match(python(code), KINDS[kind], sandbox=sandbox, cpu_s=0.5)
+    assert (score.reward, score.components["limits"]) == (0.0, 1.0)
+
+
+@pytest.mark.slow
+async def test_a_machine_that_is_too_slow_gives_no_score(sandbox: Sandbox) -> None:
+    with pytest.raises(WorkerLostError):
+        await code_match(python("while True: pass"), CASES, sandbox=sandbox, cpu_s=60, wall_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({}, "must have one of"),
+        ({"calls": [], "cases": []}, "must have one of"),
+        ({"calls": []}, "one test or more"),
+        ({"pytest": ""}, "one test or more"),
+        ({"asserts": ["assert ("]}, "must be Python"),
+    ],
+)
+async def test_a_wrong_answer_is_the_authors_fault(sandbox: Sandbox, answer: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        await code_match(ADD, answer, sandbox=sandbox)
+
+
+async def test_pytest_needs_a_sandbox_that_has_imported_it() -> None:
+    sandbox = Sandbox(isolation=ISOLATION, size=1)
+    with pytest.raises(ValueError, match="imported pytest"):
+        await code_match(ADD, PYTEST, sandbox=sandbox)
+    sandbox.close()
