@@ -19,42 +19,20 @@ from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rollouts import Calculator
 from gym_adapters.trl.testing import char_tokenizer
 from gym_core import (
     ChatTemplate,
-    Environment,
     Message,
-    Rollout,
     Sampled,
-    Task,
     TokenizedPolicy,
     assistant,
     collect,
-    tool,
     user,
 )
 
 CONTEXTS = (1_000, 4_000, 16_000, 32_000)
 TURNS = 41
-
-
-class Adder(Environment):
-    """Two sums and an answer."""
-
-    tasks = [Task([user("What is 1+2+3?")], answer="6")]
-
-    @tool
-    def add(self, a: int, b: int) -> int:
-        """Add two numbers.
-
-        Args:
-            a: The first number.
-            b: The second number.
-        """
-        return a + b
-
-    def verify(self, rollout: Rollout) -> float:
-        return float(rollout.last_reply == self.task.answer)
 
 
 def smollm2() -> tuple[Any, Callable[[str], str]] | None:
@@ -134,7 +112,7 @@ async def cpu_ms(tokenizer: Any, template: ChatTemplate, call: Callable[[str], s
 
     policies: dict[Any, TokenizedPolicy] = {}
     started = time.process_time()
-    async for rollout in collect(Adder, policy_of_each, samples=rollouts, concurrency=256):
+    async for rollout in collect(Calculator, policy_of_each, samples=rollouts, concurrency=256):
         assert rollout.reward == 1.0, rollout
         assert rollout.tokens is not None
         assert sum(rollout.tokens.mask) == sum(map(len, turns))
