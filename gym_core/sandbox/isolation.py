@@ -128,14 +128,15 @@ def _site_directories() -> set[str]:
 
 
 def _imported_packages() -> set[str]:
-    packages = set()
+    packages, sites = set(), _site_directories()
     for module in list(sys.modules.values()):
         file: str = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "")
-        for site in _site_directories() if file else ():
-            if Path(file).is_relative_to(site):
-                top = Path(site, Path(file).relative_to(site).parts[0])
-                libraries = Path(site, f"{top.name}.libs")  # where wheels keep their shared libraries
-                packages |= {str(top)} | ({str(libraries)} if libraries.exists() else set())
+        around = [site for site in sites if file and Path(file).is_relative_to(site)]
+        if around:
+            site = max(around, key=len)  # the innermost: a project's own directory may hold the environment too
+            top = Path(site, Path(file).relative_to(site).parts[0])
+            libraries = Path(site, f"{top.name}.libs")  # where wheels keep their shared libraries
+            packages |= {str(top)} | ({str(libraries)} if libraries.exists() else set())
     return packages
 
 

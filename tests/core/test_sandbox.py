@@ -231,7 +231,18 @@ async def test_the_disk_is_limited(sandbox: Sandbox, code: str) -> None:
 
 @isolated
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "/proc/self", "/proc/1/environ", "/sys", "/home", "/dev/shm", "/root", ROOT, __file__]
+    "path",
+    [
+        "/etc/passwd",
+        "/proc/self",
+        "/proc/1/environ",
+        "/sys",
+        "/home",
+        "/dev/shm",
+        "/root",
+        f"{ROOT}/README.md",
+        __file__,
+    ],
 )
 async def test_the_files_of_the_host_are_not_there(sandbox: Sandbox, path: str) -> None:
     assert await lines(sandbox, f"import os; print(os.path.exists({path!r}))") == ["False"]
