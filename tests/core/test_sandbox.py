@@ -239,7 +239,7 @@ async def test_the_disk_is_limited(sandbox: Sandbox, code: str) -> None:
         "/sys",
         "/home",
         "/dev/shm",
-        "/root",
+        "/etc/shadow",
         f"{ROOT}/README.md",
         __file__,
     ],
