@@ -17,11 +17,13 @@ from gym_core.errors import (
     TemplateError,
     ToolError,
 )
+from gym_core.judges import Judge, Verdict
 from gym_core.messages import Message, ToolCall, ToolSchema, assistant, last_reply, system, text, tool_call, user
 from gym_core.mixes import load_environment, mix
 from gym_core.policies import Completion, Policy, ScriptedPolicy
 from gym_core.replay import verify
 from gym_core.rollouts import Rollout, RolloutError, read_rollouts, write_rollouts
+from gym_core.rubrics import Rubric
 from gym_core.tasks import Task, jsonl
 from gym_core.templates import ChatTemplate
 from gym_core.token_policies import Sampled, TokenizedPolicy, TokenPolicy
@@ -42,6 +44,7 @@ __all__ = [
     "Episode",
     "EpisodeError",
     "GymError",
+    "Judge",
     "Message",
     "MissingDependencyError",
     "OutOfTokens",
@@ -49,6 +52,7 @@ __all__ = [
     "PolicyError",
     "Rollout",
     "RolloutError",
+    "Rubric",
     "Sampled",
     "Score",
     "ScriptedPolicy",
@@ -63,6 +67,7 @@ __all__ = [
     "ToolError",
     "ToolSchema",
     "VLLMPolicy",
+    "Verdict",
     "assistant",
     "collect",
     "jsonl",

@@ -1,0 +1,85 @@
+"""What `math_match` costs beside math-verify: CPU time a pair, both in one run, on pairs that neither has seen.
+
+Both are warm: they have judged other pairs before, and the hard ones with answer and completion exchanged, which builds
+the tables of the parser and of sympy. Ours has the CPU time of its workers added, and no verdict cached. One JSON line:
+
+    python -m benchmarks.math [PAIRS]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from math_verify import parse, verify
+
+from benchmarks.math_pairs import HARD, Pair, golden_pairs
+from gym_core.verifiers.math import math_match, math_verify_match
+from gym_core.workers import shared_workers
+
+WARM_UP = 600
+
+
+def reference(pair: Pair) -> float:
+    """The verdict of math-verify, called as its documentation says."""
+    return float(verify(parse(f"\\boxed{{{pair.gold}}}"), parse(pair.completion)))
+
+
+async def measure(pairs: list[Pair]) -> dict[str, object]:
+    """Mean CPU milliseconds a pair, by part of the golden set and in all."""
+    ours_ms: dict[str, list[float]] = defaultdict(list)
+    theirs_ms: dict[str, list[float]] = defaultdict(list)
+    disagreements = []
+    for pair in pairs:
+        children_ms, started_s = _children_ms(), time.process_time()
+        ours = await math_match(pair.completion, pair.gold)
+        spent_ms = (time.process_time() - started_s) * 1000
+        ours_ms[pair.part].append(spent_ms + _children_ms() - children_ms)
+        started_s = time.process_time()
+        theirs = reference(pair)
+        theirs_ms[pair.part].append((time.process_time() - started_s) * 1000)
+        if ours != theirs:
+            disagreements.append([pair.gold, pair.completion[-60:], ours, theirs])
+    ours_mean = sum(map(sum, ours_ms.values())) / len(pairs)
+    theirs_mean = sum(map(sum, theirs_ms.values())) / len(pairs)
+    return {
+        "benchmark": "math",
+        "pairs": len(pairs),
+        "agreement": 1 - len(disagreements) / len(pairs),
+        "disagreements": disagreements,
+        "math_match_ms": round(ours_mean, 3),
+        "math_verify_ms": round(theirs_mean, 3),
+        "times_cheaper": round(theirs_mean / ours_mean, 1),
+        "times_cheaper_by_part": {part: round(sum(theirs_ms[part]) / sum(ours_ms[part]), 1) for part in ours_ms},
+    }
+
+
+def _children_ms() -> float:
+    """CPU time of the workers."""
+    children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in children) / 1e6
+
+
+async def warm_up() -> None:
+    """Judge other pairs, ours in both workers."""
+    exchanged = [Pair(f"\\boxed{{{gold}}}", found, "hard") for gold, found in HARD]
+    for pair in exchanged + golden_pairs(WARM_UP, seed=1)[len(HARD) :]:
+        reference(pair)
+        calls = [shared_workers().call(math_verify_match, pair.gold, pair.completion, cpu_s=60) for _ in range(2)]
+        await asyncio.gather(*calls)
+
+
+async def main(size: int) -> None:
+    """Print one JSON line."""
+    await warm_up()
+    print(json.dumps(await measure(golden_pairs(size))))
+
+
+if __name__ == "__main__":
+    logging.disable()
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 3000))

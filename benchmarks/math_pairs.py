@@ -1,0 +1,273 @@
+"""Pairs of a completion and its expected answer, on which `math_match` and math-verify must agree."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+DATASETS = (
+    "advanced_geometry",
+    "basic_arithmetic",
+    "chain_sum",
+    "complex_arithmetic",
+    "count_primes",
+    "decimal_arithmetic",
+    "decimal_chain_sum",
+    "dice",
+    "fraction_simplification",
+    "gcd",
+    "gsm_symbolic",
+    "lcm",
+    "leg_counting",
+    "number_sequence",
+    "polynomial_equations",
+    "polynomial_multiplication",
+    "power_function",
+    "prime_factorization",
+    "products",
+    "simple_equations",
+    "simple_geometry",
+    "simple_integration",
+)
+"""Of reasoning-gym, those whose answers are numbers, or expressions that LaTeX writes alike but for `**`."""
+
+HARD = [
+    # sets, lists, tuples and intervals
+    ("1,2", "2,1"), ("1,2", r"\{1,2\}"), ("1,2", "1, 2, 3"), ("1,2", "(1,2)"), ("(1,2)", "(2,1)"), ("(1,2]", "[1,2]"),
+    ("[0,1]", "[0, 1]"), (r"(-\infty, 3]", r"(-\infty,3]"), (r"(-\infty,3)", r"x<3"),
+    (r"[0,1)\cup(2,3]", r"[0,1) \cup (2,3]"), (r"\{1,2,3\}", r"\{3,2,1\}"), (r"\{1,2,3\}", r"\{1,2\}"),
+    ("3, 4", "4, 3"), ("(3,4)", "(3, 4)"), ("(3,4)", "(3,5)"), (r"\emptyset", r"\{\}"), ("1,2,3", "1,2,3,"),
+    (r"\frac12, 3", r"3, 0.5"),
+    # units, percents and currency
+    ("10", r"10\text{ cm}"), (r"10\text{ cm}", "10"), ("10", "10 cm"), ("10", r"10\,\text{cm}"),
+    (r"10\text{ cm}^2", "10"), ("10", r"10\mathrm{~cm}"), ("9", r"9\%"), (r"9\%", "0.09"), (r"9\%", "9"), (r"9\%", "8"),
+    ("5", r"\$5"), ("5", "$5"), ("90", r"90^\circ"), ("90", r"90^{\circ}"), ("90^\\circ", "91"), ("12", "12 dollars"),
+    ("3", r"3\text{ apples}"),
+    # numbers
+    ("1000", "1,000"), ("1000", "1{,}000"), ("1000", r"1\,000"), ("1234567", "1,234,567"), ("1234567", "1,234,568"),
+    ("0.5", r"\frac12"), ("0.5", r"\frac{1}{2}"), ("0.5", ".5"), ("0.5", "1/2"), (r"\frac{1}{3}", "0.333333"),
+    (r"\frac{1}{3}", "0.33"), (r"\frac{1}{3}", "0.3333333"), ("42", "42.0"), ("42", "42."), ("42", "042"),
+    ("42", "+42"), ("42", "-42"), ("-42", "- 42"), ("-42", "\u221242"), ("42", "42.000001"), ("42", "42.0000001"),
+    ("0", "-0"), ("0", "0.0"), ("0", "0.0000001"), ("1e3", "1000"), (r"2.5\times 10^3", "2500"), (r"10^{3}", "1000"),
+    ("1.5", "1,5"), (r"2\frac{1}{2}", r"\frac52"), (r"2\frac{1}{2}", "2.5"), (r"2\frac{1}{2}", "1"),
+    (r"-\frac{3}{4}", r"\frac{-3}{4}"), (r"\frac{3}{4}", r"\dfrac{3}{4}"), (r"\frac{3}{4}", r"\tfrac{6}{8}"),
+    (r"\frac{3}{4}", r"3 / 4"), ("12345678901234567890", "12345678901234567891"),
+    ("12345678901234567890", "1.2345678901234567890e19"), ("0.1", "0.10"), ("0.1", "0.1000001"), ("0.1", "0.100001"),
+    # roots, constants and powers
+    (r"2\sqrt{3}", r"\sqrt{12}"), (r"2\sqrt{3}", r"3\sqrt{2}"), (r"2\sqrt{3}", "3.464102"), (r"\sqrt3", r"\sqrt{3}"),
+    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"), (r"\frac{\pi}{4}", r"\pi/4"), (r"\frac{\pi}{4}", "0.785398"),
+    (r"\pi", "3.14"), (r"\pi", "3.14159"), (r"\pi", "π"), ("2^{10}", "1024"), ("2^{10}", "1000"),
+    (r"\sqrt[3]{27}", "3"), ("e", "2.71828"), (r"\ln 2", r"\log 2"), (r"e^{i\pi}", "-1"), ("i", "-i"), ("3+4i", "4i+3"),
+    ("3+4i", "3-4i"), ("5!", "120"), (r"\binom{5}{2}", "10"), (r"\log_2 8", "3"), (r"\sin 30^\circ", r"\frac12"),
+    (r"\cos\frac{\pi}{3}", "0.5"), (r"\infty", r"-\infty"),
+    # expressions
+    ("x^2+2x+1", "(x+1)^2"), ("x^2+2x+1", "(x+2)^2"), ("x^2-1", "(x-1)(x+1)"), ("2x", "x+x"), ("2x", "2y"),
+    ("xy", "yx"), (r"\frac{x^2-1}{x-1}", "x+1"), (r"\sin^2 x+\cos^2 x", "1"),
+    (r"\frac{1}{x}+\frac{1}{y}", r"\frac{x+y}{xy}"), ("x", "X"), (r"\sin(2x)", r"2\sin x\cos x"),
+    (r"\frac{e^x+e^{-x}}{2}", r"\cosh x"), (r"|x|", "x"), (r"\sqrt{x^2}", "x"), ("3t", "3"), ("a+b", "b+a"),
+    ("ab", "ba"), ("a_1", "a_{1}"), ("f(x)", "f(y)"), (r"x(x+1)", "x^2+x"), ("n(n+1)/2", r"\frac{n(n+1)}{2}"),
+    # equations and inequalities
+    ("3", "x=3"), ("x=3", "3"), ("x=3", "x = 3"), ("x=3", "y=3"), ("x=3", "x=4"), ("y=2x+1", "2x+1"),
+    ("y=2x+1", "2x-y+1=0"), ("x<3", "3>x"), ("x<3", r"x\le 3"), (r"x \geq 2", r"[2,\infty)"), ("1<x<2", "(1,2)"),
+    ("x=1,y=2", "y=2,x=1"), (r"x \in \{1,2\}", "1,2"), ("x=1 or x=2", "1,2"),
+    # matrices and words
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}"), (r"\text{Monday}", "Monday"),
+    (r"\text{Monday}", r"\text{monday}"), (r"\text{Monday}", r"\text{Tuesday}"), (r"\text{(B)}", "B"), ("A", "B"),
+    ("A", "a"), (r"\text{yes}", "no"), (r"\text{no solution}", r"\text{none}"),
+    # what is no answer
+    ("42", "?"), ("42", r"\text{unknown}"), ("42", r"\frac{}{}"), ("42", "42 or 43"), ("42", "41, 42, 43"),
+    ("42", r"42\neq 43"), ("42", r"\ldots"),
+]  # fmt: skip
+"""Hard cases: an expected answer, and one to be judged."""
+
+PRELUDES = (
+    "Let us compute this step by step.",
+    "First, we note that $a_1 = 3$ and $a_2 = 7$, so the difference is 4.",
+    "Substituting gives \\[ x^2 - 5x + 6 = 0, \\] which factors as $(x-2)(x-3) = 0$.",
+    "There are 12 ways to choose the first and 11 ways to choose the second.",
+    "We know that 3 + 4 = 7, hence the next step.",
+    "By symmetry the two cases are alike, so it is enough to look at one.",
+    "**Step 2.** Simplify: \\(\\frac{6}{8} = \\frac{3}{4}\\).",
+)
+CLOSINGS = (
+    "So it is \\boxed{%s}.",
+    "The answer is $\\boxed{%s}$.",
+    "Therefore, the final answer is: $\\boxed{%s}$.",
+    "\\[ \\boxed{%s} \\]",
+    "\\boxed{%s}",
+)
+FORMULA_CLOSINGS = ("The answer is $%s$.", "So we get $%s$.")
+PLAIN_CLOSINGS = ("The answer is %s.", "#### %s", "We get %s")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A completion, the expected answer, and the part of the golden set."""
+
+    completion: str
+    gold: str
+    part: str
+
+
+def golden_pairs(size: int, *, seed: int = 0) -> list[Pair]:
+    """The hard cases, and as many pairs from reasoning-gym as of LaTeX made by code."""
+    pairs = hard_pairs(seed=seed)
+    sources = (_from_reasoning_gym(seed), latex_pairs(seed=seed))
+    while len(pairs) < size:
+        for source in sources:
+            pairs.append(next(source))
+    return pairs[:size]
+
+
+def hard_pairs(*, seed: int = 0) -> list[Pair]:
+    """The hard cases, in completions."""
+    generator = random.Random(seed)
+    return [Pair(_completion(found, generator), gold, "hard") for gold, found in HARD]
+
+
+def latex_pairs(*, seed: int = 0) -> Iterator[Pair]:
+    """Endless pairs of LaTeX made by code."""
+    generator = random.Random(seed)
+    kinds: list[Callable[[random.Random], tuple[str, str]]]
+    kinds = [_fractions, _decimals, _roots, _polynomials, _constants, _lists]
+    while True:
+        for kind in kinds:
+            gold, found = kind(generator)
+            yield Pair(_completion(found, generator), gold, "latex")
+
+
+def _from_reasoning_gym(seed: int) -> Iterator[Pair]:
+    import reasoning_gym  # takes two seconds
+
+    generator = random.Random(seed)
+    datasets = [reasoning_gym.create_dataset(name, size=1000, seed=seed) for name in DATASETS]
+    answers = [iter(dataset) for dataset in datasets]
+    previous = ["0"] * len(datasets)
+    while True:
+        for i in range(len(DATASETS)):
+            gold = str(next(answers[i])["answer"]).replace("**", "^")  # as LaTeX has it
+            yield Pair(_completion(_judged(gold, previous[i], generator), generator), gold, "reasoning-gym")
+            previous[i] = gold
+
+
+def _judged(gold: str, other: str, generator: random.Random) -> str:
+    """The answer itself, or spelled otherwise, or a wrong one."""
+    kind = generator.randrange(10)
+    if kind < 3:
+        return gold
+    if kind < 5:
+        return other
+    if kind < 7 and gold.lstrip("-").isdigit():
+        return generator.choice(
+            [f"{int(gold):,}", f"{gold}.0", f"x = {gold}", f"{gold}\\text{{ units}}", f"\\frac{{{2 * int(gold)}}}{{2}}"]
+        )
+    if kind < 9 and gold.lstrip("-").isdigit():
+        return str(int(gold) + generator.choice([-10, -1, 1, 2]))
+    return gold.replace("*", " \\cdot ") if generator.random() < 0.5 else other
+
+
+def _completion(found: str, generator: random.Random) -> str:
+    """A completion that ends in an answer, mostly in a box, after 0 to 15 sentences."""
+    prelude = " ".join(generator.choices(PRELUDES, k=generator.randrange(16)))
+    unboxed = FORMULA_CLOSINGS if re.search(r"[^-+., 0-9/]", found) else (*FORMULA_CLOSINGS, *PLAIN_CLOSINGS)
+    closing = generator.choice(CLOSINGS if generator.random() < 0.85 else unboxed)
+    return f"{prelude} {closing % found}".strip()
+
+
+def _fractions(generator: random.Random) -> tuple[str, str]:
+    top, bottom = generator.randint(-60, 60), generator.randint(2, 40)
+    value = Fraction(top, bottom)
+    gold = f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+    factor = generator.randint(2, 5)
+    return gold, generator.choice(
+        [
+            f"\\dfrac{{{factor * top}}}{{{factor * bottom}}}",
+            f"{top}/{bottom}",
+            f"-\\frac{{{-top}}}{{{bottom}}}",
+            f"\\frac{{{top + 1}}}{{{bottom}}}",
+            f"\\frac{{{bottom}}}{{{top or 1}}}",
+            f"{top / bottom:.{generator.randint(2, 9)}f}",
+        ]
+    )
+
+
+def _decimals(generator: random.Random) -> tuple[str, str]:
+    value = generator.randint(-(10**6), 10**6) / 10 ** generator.randint(1, 5)
+    return str(value), generator.choice(
+        [
+            f"{value:.7f}",
+            f"{value:.2f}",
+            f"{value:,}",
+            f"{value + 0.1:.5f}",
+            f"{Fraction(str(value))}",
+            f"{value}\\%",
+            f"{value}\\text{{ kg}}",
+        ]
+    )
+
+
+def _roots(generator: random.Random) -> tuple[str, str]:
+    a, b, c = (generator.randint(2, 12) for _ in range(3))
+    gold = f"{a}\\sqrt{{{b}}}"
+    return gold, generator.choice(
+        [
+            f"\\sqrt{{{a * a * b}}}",
+            f"{b}\\sqrt{{{a}}}",
+            f"{a}\\sqrt{b}" if b < 10 else gold + "+1",
+            f"\\frac{{{a * c}\\sqrt{{{b}}}}}{{{c}}}",
+            f"{a}\\sqrt{{{b + 1}}}",
+            f"{a * b**0.5:.6f}",
+            f"\\frac{{{a * b}}}{{\\sqrt{{{b}}}}}",
+        ]
+    )
+
+
+def _polynomials(generator: random.Random) -> tuple[str, str]:
+    a, b, c = generator.randint(1, 9), generator.randint(1, 9), generator.randint(1, 9)
+    letter = generator.choice("xyzn")
+    gold = f"{c * 1}{letter}^2 + {c * (a + b)}{letter} + {c * a * b}"
+    return gold, generator.choice(
+        [
+            f"{c}({letter}+{a})({letter}+{b})",
+            f"{c}({letter}+{a})({letter}-{b})",
+            f"{c * a * b} + {c * (a + b)}{letter} + {c}{letter}^{{2}}",
+            f"{c}{letter}^2 + {c * (a + b)}{letter}",
+            f"{c}\\left({letter}^2 + {a + b}{letter} + {a * b}\\right)",
+            f"{letter}^2 + {a + b}{letter} + {a * b}",
+        ]
+    )
+
+
+def _constants(generator: random.Random) -> tuple[str, str]:
+    a, b = generator.randint(1, 20), generator.randint(2, 20)
+    symbol = generator.choice(["\\pi", "\\ln 2", "e", "\\sqrt{2}", "\\sqrt[3]{5}"])
+    gold = f"\\frac{{{a}{symbol}}}{{{b}}}"
+    return gold, generator.choice(
+        [
+            f"\\frac{{{a}}}{{{b}}}{symbol}",
+            f"({a}{symbol})/{b}",
+            f"\\frac{{{2 * a}{symbol}}}{{{2 * b}}}",
+            f"\\frac{{{b}{symbol}}}{{{a}}}",
+            f"{a}{symbol}",
+        ]
+    )
+
+
+def _lists(generator: random.Random) -> tuple[str, str]:
+    values = generator.sample(range(-20, 20), generator.randint(2, 4))
+    swapped = generator.sample(values, len(values))
+    left, right = generator.choice(["()", "[]", "(]", "[)"])
+    ends = sorted(values[:2])
+    return generator.choice(
+        [
+            (", ".join(map(str, values)), ", ".join(map(str, swapped))),
+            (", ".join(map(str, values)), "\\{" + ", ".join(map(str, swapped)) + "\\}"),
+            (", ".join(map(str, values)), ", ".join(map(str, swapped[:-1]))),
+            (f"{left}{ends[0]}, {ends[1]}{right}", f"\\left{left}{ends[0]},{ends[1]}\\right{right}"),
+            (f"{left}{ends[0]}, {ends[1]}{right}", f"[{ends[0]}, {ends[1]}]"),
+        ]
+    )
