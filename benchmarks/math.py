@@ -18,7 +18,8 @@ from pathlib import Path
 
 from math_verify import parse, verify
 
-from benchmarks.math_pairs import HARD, Pair, golden_pairs
+from benchmarks.math_cases import HARD
+from benchmarks.math_pairs import Pair, golden_pairs
 from gym_core.verifiers.math import math_match, math_verify_match
 from gym_core.workers import shared_workers
 

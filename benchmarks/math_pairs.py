@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from benchmarks.math_cases import HARD
+
 DATASETS = (
     "advanced_geometry",
     "basic_arithmetic",
@@ -33,56 +35,6 @@ DATASETS = (
     "simple_integration",
 )
 """Of reasoning-gym, those whose answers are numbers, or expressions that LaTeX writes alike but for `**`."""
-
-HARD = [
-    # sets, lists, tuples and intervals
-    ("1,2", "2,1"), ("1,2", r"\{1,2\}"), ("1,2", "1, 2, 3"), ("1,2", "(1,2)"), ("(1,2)", "(2,1)"), ("(1,2]", "[1,2]"),
-    ("[0,1]", "[0, 1]"), (r"(-\infty, 3]", r"(-\infty,3]"), (r"(-\infty,3)", r"x<3"),
-    (r"[0,1)\cup(2,3]", r"[0,1) \cup (2,3]"), (r"\{1,2,3\}", r"\{3,2,1\}"), (r"\{1,2,3\}", r"\{1,2\}"),
-    ("3, 4", "4, 3"), ("(3,4)", "(3, 4)"), ("(3,4)", "(3,5)"), (r"\emptyset", r"\{\}"), ("1,2,3", "1,2,3,"),
-    (r"\frac12, 3", r"3, 0.5"),
-    # units, percents and currency
-    ("10", r"10\text{ cm}"), (r"10\text{ cm}", "10"), ("10", "10 cm"), ("10", r"10\,\text{cm}"),
-    (r"10\text{ cm}^2", "10"), ("10", r"10\mathrm{~cm}"), ("9", r"9\%"), (r"9\%", "0.09"), (r"9\%", "9"), (r"9\%", "8"),
-    ("5", r"\$5"), ("5", "$5"), ("90", r"90^\circ"), ("90", r"90^{\circ}"), ("90^\\circ", "91"), ("12", "12 dollars"),
-    ("3", r"3\text{ apples}"),
-    # numbers
-    ("1000", "1,000"), ("1000", "1{,}000"), ("1000", r"1\,000"), ("1234567", "1,234,567"), ("1234567", "1,234,568"),
-    ("0.5", r"\frac12"), ("0.5", r"\frac{1}{2}"), ("0.5", ".5"), ("0.5", "1/2"), (r"\frac{1}{3}", "0.333333"),
-    (r"\frac{1}{3}", "0.33"), (r"\frac{1}{3}", "0.3333333"), ("42", "42.0"), ("42", "42."), ("42", "042"),
-    ("42", "+42"), ("42", "-42"), ("-42", "- 42"), ("-42", "\u221242"), ("42", "42.000001"), ("42", "42.0000001"),
-    ("0", "-0"), ("0", "0.0"), ("0", "0.0000001"), ("1e3", "1000"), (r"2.5\times 10^3", "2500"), (r"10^{3}", "1000"),
-    ("1.5", "1,5"), (r"2\frac{1}{2}", r"\frac52"), (r"2\frac{1}{2}", "2.5"), (r"2\frac{1}{2}", "1"),
-    (r"-\frac{3}{4}", r"\frac{-3}{4}"), (r"\frac{3}{4}", r"\dfrac{3}{4}"), (r"\frac{3}{4}", r"\tfrac{6}{8}"),
-    (r"\frac{3}{4}", r"3 / 4"), ("12345678901234567890", "12345678901234567891"),
-    ("12345678901234567890", "1.2345678901234567890e19"), ("0.1", "0.10"), ("0.1", "0.1000001"), ("0.1", "0.100001"),
-    # roots, constants and powers
-    (r"2\sqrt{3}", r"\sqrt{12}"), (r"2\sqrt{3}", r"3\sqrt{2}"), (r"2\sqrt{3}", "3.464102"), (r"\sqrt3", r"\sqrt{3}"),
-    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"), (r"\frac{\pi}{4}", r"\pi/4"), (r"\frac{\pi}{4}", "0.785398"),
-    (r"\pi", "3.14"), (r"\pi", "3.14159"), (r"\pi", "π"), ("2^{10}", "1024"), ("2^{10}", "1000"),
-    (r"\sqrt[3]{27}", "3"), ("e", "2.71828"), (r"\ln 2", r"\log 2"), (r"e^{i\pi}", "-1"), ("i", "-i"), ("3+4i", "4i+3"),
-    ("3+4i", "3-4i"), ("5!", "120"), (r"\binom{5}{2}", "10"), (r"\log_2 8", "3"), (r"\sin 30^\circ", r"\frac12"),
-    (r"\cos\frac{\pi}{3}", "0.5"), (r"\infty", r"-\infty"),
-    # expressions
-    ("x^2+2x+1", "(x+1)^2"), ("x^2+2x+1", "(x+2)^2"), ("x^2-1", "(x-1)(x+1)"), ("2x", "x+x"), ("2x", "2y"),
-    ("xy", "yx"), (r"\frac{x^2-1}{x-1}", "x+1"), (r"\sin^2 x+\cos^2 x", "1"),
-    (r"\frac{1}{x}+\frac{1}{y}", r"\frac{x+y}{xy}"), ("x", "X"), (r"\sin(2x)", r"2\sin x\cos x"),
-    (r"\frac{e^x+e^{-x}}{2}", r"\cosh x"), (r"|x|", "x"), (r"\sqrt{x^2}", "x"), ("3t", "3"), ("a+b", "b+a"),
-    ("ab", "ba"), ("a_1", "a_{1}"), ("f(x)", "f(y)"), (r"x(x+1)", "x^2+x"), ("n(n+1)/2", r"\frac{n(n+1)}{2}"),
-    # equations and inequalities
-    ("3", "x=3"), ("x=3", "3"), ("x=3", "x = 3"), ("x=3", "y=3"), ("x=3", "x=4"), ("y=2x+1", "2x+1"),
-    ("y=2x+1", "2x-y+1=0"), ("x<3", "3>x"), ("x<3", r"x\le 3"), (r"x \geq 2", r"[2,\infty)"), ("1<x<2", "(1,2)"),
-    ("x=1,y=2", "y=2,x=1"), (r"x \in \{1,2\}", "1,2"), ("x=1 or x=2", "1,2"),
-    # matrices and words
-    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}"),
-    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}"), (r"\text{Monday}", "Monday"),
-    (r"\text{Monday}", r"\text{monday}"), (r"\text{Monday}", r"\text{Tuesday}"), (r"\text{(B)}", "B"), ("A", "B"),
-    ("A", "a"), (r"\text{yes}", "no"), (r"\text{no solution}", r"\text{none}"),
-    # what is no answer
-    ("42", "?"), ("42", r"\text{unknown}"), ("42", r"\frac{}{}"), ("42", "42 or 43"), ("42", "41, 42, 43"),
-    ("42", r"42\neq 43"), ("42", r"\ldots"),
-]  # fmt: skip
-"""Hard cases: an expected answer, and one to be judged."""
 
 PRELUDES = (
     "Let us compute this step by step.",

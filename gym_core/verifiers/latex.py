@@ -185,7 +185,7 @@ def _power(base: Value, exponent: Value) -> Value:
         return float(base ** int(exponent))
     bits = max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent)
     if bits <= _MAX_BITS or abs(base) == 1:
-        return base ** int(exponent)
+        return Fraction(base ** int(exponent))
     if base >= 2 and exponent > 0:
         return math.inf
     raise ArithmeticError("a power that is too small")
