@@ -8,6 +8,7 @@ from itertools import repeat
 
 from gym_core.environment import EnvironmentFactory
 from gym_core.episode import open_episode
+from gym_core.groups import has_group_verifier, verify_groups
 from gym_core.policies import Policy
 from gym_core.rollouts import Rollout
 from gym_core.tasks import Task
@@ -23,6 +24,8 @@ async def collect(
 ) -> AsyncIterator[Rollout]:
     """Play tasks and yield each rollout as it ends; tasks are drawn only as there is room, so they may be endless.
 
+    Where the environment judges groups (`Environment.verify_group`), the rollouts of a task are yielded together.
+
     Args:
         env: What is played.
         policy: Called by up to `concurrency` episodes at a time.
@@ -30,15 +33,17 @@ async def collect(
         samples: Rollouts of each task: the size of a group.
         concurrency: Episodes that live at the same time.
     """
-    waiting = (task for task in (env.tasks if tasks is None else tasks) for _ in repeat(None, samples))
-    playing: set[asyncio.Task[Rollout]] = set()
-    ended: set[asyncio.Task[Rollout]] = set()
+    groups = (_Group(env, task, samples) for task in (env.tasks if tasks is None else tasks))
+    waiting = (group for group in groups for _ in repeat(None, samples))
+    playing: set[asyncio.Task[list[Rollout]]] = set()
+    ended: set[asyncio.Task[list[Rollout]]] = set()
     try:
         while True:
-            for task in _first(waiting, concurrency - len(playing)):
-                playing.add(_start(env, policy, task))  # one by one: drawing the next task may fail
+            for group in _first(waiting, concurrency - len(playing)):
+                playing.add(asyncio.ensure_future(group.play(policy)))  # one by one: drawing the next task may fail
             for player in ended:
-                yield player.result()
+                for rollout in player.result():
+                    yield rollout
             if not playing:
                 return
             ended, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
@@ -48,9 +53,22 @@ async def collect(
         await asyncio.gather(*playing, return_exceptions=True)
 
 
-def _start(env: EnvironmentFactory, policy: Policy, task: Task) -> asyncio.Task[Rollout]:
-    return asyncio.ensure_future(open_episode(env, task).run(policy))
+class _Group:
+    """The rollouts of one task that are still to be judged together."""
+
+    def __init__(self, env: EnvironmentFactory, task: Task, samples: int) -> None:
+        self._env, self._task, self._samples = env, task, samples
+        self._rollouts: list[Rollout] = []
+
+    async def play(self, policy: Policy) -> list[Rollout]:
+        """Play one more; gives what has its verdict by now."""
+        episode = open_episode(self._env, self._task)
+        rollout = await episode.run(policy)
+        if not has_group_verifier(type(episode.env)):
+            return [rollout]
+        self._rollouts.append(rollout)
+        return await verify_groups(self._env, self._rollouts) if len(self._rollouts) == self._samples else []
 
 
-def _first(tasks: Iterator[Task], count: int) -> Iterator[Task]:
-    return (task for _, task in zip(range(count), tasks, strict=False))
+def _first(groups: Iterator[_Group], count: int) -> Iterator[_Group]:
+    return (group for _, group in zip(range(count), groups, strict=False))

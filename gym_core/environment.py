@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkable
 
 from gym_core.errors import EpisodeError
 from gym_core.messages import Message
@@ -95,6 +95,20 @@ class Environment:
             rollout: All that happened, its reward still None.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement verify")
+
+    @classmethod
+    def verify_group(cls, rollouts: Sequence[Rollout]) -> Sequence[float | Score] | Awaitable[Sequence[float | Score]]:
+        """Judge all rollouts of a task together, after each has its own reward; the default keeps those.
+
+        For what only a group can tell: a ranking, the best of n, a length penalty relative to the others.
+
+        Args:
+            rollouts: Those of one task that have a reward, in no particular order; never empty.
+
+        Returns:
+            The reward of each, in that order.
+        """
+        return [cast("float", rollout.reward) for rollout in rollouts]
 
     def close(self) -> Awaitable[None] | None:
         """Release what `setup` acquired; called once, last, whatever happened."""

@@ -7,15 +7,18 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from gym_adapters.trl.dataset import task_of
 from gym_adapters.trl.environment import Playground
+from gym_adapters.trl.groups import verify_groups_of_ranks
 from gym_adapters.trl.loop import submit
 from gym_adapters.trl.messages import from_trl
 from gym_core import EnvironmentFactory, Episode, Message, Rollout, open_episode, write_rollouts
+from gym_core.groups import judges_groups
 from gym_core.mixes import as_environment
 from gym_core.replay import verify_episode
 
@@ -28,6 +31,9 @@ def gym_reward(
     The rollouts of `gym_rollout` have been verified. An episode that `gym_environment` has played is verified as it
     stands. Any other completion is verified in a fresh environment, in which its tool calls are replayed. What could
     not be scored is None, never 0.0: TRL leaves None out of the group's baseline and its gradient.
+
+    Where the environment judges groups (`Environment.verify_group`), the rollouts of a task in the batch are judged
+    together, also when they are on several ranks.
 
     The metrics of an environment are `gym/<name>/...`: the reward's components, and per rollout `turns`, `tool_calls`,
     `tool_errors`, `errors`, `timeouts`, `truncations` (of turns or of an unanswered tool call; TRL's own
@@ -74,8 +80,14 @@ class GymReward:
         rollouts = gym_rollout or await self._verify(
             [from_trl(*turns) for turns in zip(prompts, completions, strict=True)], gym_row, environments
         )
+        if self._judges_groups:
+            rollouts = await asyncio.wrap_future(submit(verify_groups_of_ranks(self.env, rollouts)))
         self._log(rollouts, trainer_state, log_metric, log_extra)
         return [rollout.reward for rollout in rollouts]
+
+    @cached_property
+    def _judges_groups(self) -> bool:
+        return judges_groups(self.env)
 
     async def _verify(
         self, outputs: list[list[Message]], rows: Sequence[str] | None, environments: Sequence[Any] | None
