@@ -11,6 +11,7 @@ the limits, and those only against code that does not work against them.
 """
 
 from gym_core.sandbox.backends import Backend, End, Started
+from gym_core.sandbox.docker import Docker
 from gym_core.sandbox.programs import Command
 from gym_core.sandbox.runs import Isolation, Sandbox, shared_sandbox
 from gym_core.sandbox.watch import Limit, Ran
@@ -18,6 +19,7 @@ from gym_core.sandbox.watch import Limit, Ran
 __all__ = [
     "Backend",
     "Command",
+    "Docker",
     "End",
     "Isolation",
     "Limit",

@@ -30,12 +30,11 @@ class Command:
     tells_start = True
 
     def __init__(self, prefix: Sequence[str], *, python: str = sys.executable) -> None:
-        sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kernel, child)]
-        self._command = [*prefix, python, "-P", "-c", "\n".join([*sources, "main(seal)"])]
+        self._command = [*prefix, *interpreter(python)]
 
-    def start(self, stdin: int, stdout: int, stderr: int, *, cpu_s: float) -> "_Program":
+    def start(self, stdin: int, stdout: int, stderr: int, *, cpu_s: float) -> "Program":
         try:
-            return _Program(
+            return Program(
                 subprocess.Popen(
                     self._command, stdin=stdin, stdout=stdout, stderr=stderr, env=ENV, cwd="/", start_new_session=True
                 )
@@ -50,7 +49,15 @@ class Command:
         """Leave the runs to those who started them."""
 
 
-class _Program:
+def interpreter(python: str) -> list[str]:
+    """The command line of an interpreter that reads a run from its standard input and plays it."""
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kernel, child)]
+    return [python, "-P", "-c", "\n".join([*sources, "main(seal)"])]
+
+
+class Program:
+    """A run whose isolating program is a child of this process."""
+
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
