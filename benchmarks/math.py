@@ -20,7 +20,7 @@ from math_verify import parse, verify
 
 from benchmarks.math_cases import HARD
 from benchmarks.math_pairs import Pair, golden_pairs
-from gym_core.verifiers.math import math_match, math_verify_match
+from gym_core.verifiers.math import MATH_VERIFY, math_match
 from gym_core.workers import shared_workers
 
 WARM_UP = 600
@@ -61,9 +61,14 @@ async def measure(pairs: list[Pair]) -> dict[str, object]:
 
 
 def _children_ms() -> float:
-    """CPU time of the workers."""
-    children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in children) / 1e6
+    """CPU time of the workers and of their zygotes."""
+    zygotes = _children("self")
+    pids = zygotes + [worker for zygote in zygotes for worker in _children(zygote)]
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e6
+
+
+def _children(pid: str) -> list[str]:
+    return [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
 async def warm_up() -> None:
@@ -71,7 +76,7 @@ async def warm_up() -> None:
     exchanged = [Pair(f"\\boxed{{{gold}}}", found, "hard") for gold, found in HARD]
     for pair in exchanged + golden_pairs(WARM_UP, seed=1)[len(HARD) :]:
         reference(pair)
-        calls = [shared_workers().call(math_verify_match, pair.gold, pair.completion, cpu_s=60) for _ in range(2)]
+        calls = [shared_workers().call(MATH_VERIFY, pair.gold, pair.completion, cpu_s=60) for _ in range(2)]
         await asyncio.gather(*calls)
 
 

@@ -18,7 +18,7 @@ MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x4
 _MNT_DETACH = 2
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _ATTR_READONLY_NOSUID = 0x3
-_PDEATHSIG, _SET_SECCOMP, _NO_NEW_PRIVS, _SET_DUMPABLE = 1, 22, 38, 4
+_PDEATHSIG, _SET_SECCOMP, _NO_NEW_PRIVS, _SET_DUMPABLE, _SET_CHILD_SUBREAPER = 1, 22, 38, 4, 36
 
 # System call numbers of x86_64 and aarch64 (Linux 6.12, arch/x86/entry/syscalls/syscall_64.tbl and
 # include/uapi/asm-generic/unistd.h).
@@ -104,6 +104,11 @@ def detach(path: str) -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel signal this process when its parent, which must have one thread, ends."""
     _prctl(_PDEATHSIG, signal)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of those that processes started by this one leave behind; prctl(2), PR_SET_CHILD_SUBREAPER."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def own_proc_files() -> None:

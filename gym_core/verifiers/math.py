@@ -10,8 +10,11 @@ from gym_core.errors import MissingDependencyError, WorkerHungError
 from gym_core.verifiers.algebra import algebra_match
 from gym_core.workers import shared_workers
 
-_CPU_S = 6.0
-"""CPU seconds of one comparison: math-verify allows itself 5, and one is for its import."""
+MATH_VERIFY = "gym_core.verifiers.math_worker:math_verify_match"
+"""The function that runs in a worker; this process never imports it."""
+
+_CPU_S = 5.0
+"""CPU seconds of one comparison, as math-verify allows itself."""
 _MOST_VERDICTS = 1 << 16
 
 _BRACE = re.compile(r"\\boxed\{|\\[\\{}]|[{}]")
@@ -69,18 +72,11 @@ async def math_match(completion: str, answer: str | float) -> float:
     return await _worker_match(gold, completion if boxed is None else f"\\boxed{{{boxed}}}")
 
 
-def math_verify_match(gold: str, text: str) -> bool:
-    """Whether math-verify finds the answer in a text; it can hang, so this is for a worker."""
-    from gym_core.verifiers.math_worker import math_verify_match  # the heavy library, only in the worker
-
-    return math_verify_match(gold, text)
-
-
 async def _worker_match(gold: str, text: str) -> float:
     verdict = _known_verdict(hashlib.sha256(f"{gold}\0{text}".encode(errors="surrogatepass")).digest())
     if not verdict:
         try:
-            match = await shared_workers().call(math_verify_match, gold, text, cpu_s=_CPU_S)
+            match = await shared_workers().call(MATH_VERIFY, gold, text, cpu_s=_CPU_S)
         except WorkerHungError:
             match = False
         verdict.append(float(match))

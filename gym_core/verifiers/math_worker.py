@@ -40,3 +40,6 @@ class _TwoStageParser(latex2sympy2._Latex2Sympy):  # type: ignore[misc]  # the l
 
 
 latex2sympy2._Latex2Sympy = _TwoStageParser
+
+# Imported by the zygote: each worker is forked with the tables that the parser and sympy build at their first use.
+math_verify_match(r"\sin x", r"\boxed{\cos x}")

@@ -5,6 +5,11 @@ import unicodedata
 from collections import deque
 from collections.abc import Sequence
 
+from gym_core.errors import WorkerHungError
+from gym_core.workers import shared_workers
+
+_CPU_S = 1.0
+"""CPU seconds of one search for a pattern."""
 _LONGEST_DECOMPOSITION = 4
 """Code points that one code point decomposes to at most (https://www.unicode.org/faq/normalization.html#12)."""
 
@@ -59,11 +64,11 @@ def contains_match(completion: str, answer: str | Sequence[str], *, ignore_case:
     return float(all(re.search(pattern, found) for pattern in patterns))
 
 
-def regex_match(completion: str, answer: str, *, pattern: str) -> float:
+async def regex_match(completion: str, answer: str, *, pattern: str) -> float:
     """Scores 1.0 when the last match of a pattern is the answer, both stripped.
 
-    What counts of a match is its first group, or all of it where the pattern has no groups. The pattern is trusted: one
-    that backtracks catastrophically hangs, so run a doubtful one in a worker.
+    What counts of a match is its first group, or all of it where the pattern has no groups. The search runs in a
+    worker: a completion on which the pattern backtracks for more than a CPU second scores 0.0.
 
     Args:
         completion: What the policy wrote.
@@ -73,17 +78,25 @@ def regex_match(completion: str, answer: str, *, pattern: str) -> float:
     Raises:
         TypeError: The answer is not a string.
         ValueError: The answer is blank, or the pattern is not a regular expression.
+        WorkerLostError: The worker was lost, through no fault of the completion.
     """
     expected = _author_text(answer, "a regex_match answer").strip()
     try:
-        compiled = re.compile(pattern)
+        re.compile(pattern)
     except re.error as error:
         raise ValueError(f"a regex_match pattern must be a regular expression, not {pattern!r}: {error}") from error
-    matches = deque(compiled.finditer(completion), maxlen=1)
-    if not matches:
+    try:
+        found = await shared_workers().call(last_match, completion, pattern, cpu_s=_CPU_S)
+    except WorkerHungError:
         return 0.0
-    found: str | None = matches[0][1 if compiled.groups else 0]
     return float(found is not None and found.strip() == expected)
+
+
+def last_match(text: str, pattern: str) -> str | None:
+    """The first group of the last match of a pattern, or all of the match; it can hang, so this is for a worker."""
+    compiled = re.compile(pattern)
+    matches = deque(compiled.finditer(text), maxlen=1)
+    return matches[0][1 if compiled.groups else 0] if matches else None
 
 
 def _author_text(text: object, what: str) -> str:

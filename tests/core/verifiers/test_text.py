@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,16 +95,21 @@ def test_contains_match_can_mind_case():
         ("\ud800\x00", ANSWER_LINE, 0.0),
     ],
 )
-def test_regex_match_takes_the_last_match_and_its_first_group(completion, pattern, reward):
-    assert regex_match(completion, "8", pattern=pattern) == reward
+async def test_regex_match_takes_the_last_match_and_its_first_group(completion, pattern, reward):
+    assert await regex_match(completion, "8", pattern=pattern) == reward
 
 
 @pytest.mark.parametrize("text", ["1", " ", ",", "(", "a ", "é", "\x00", "\ud800", "no"])
-def test_long_completions_take_linear_time(text):
+async def test_long_completions_take_linear_time(text):
     completion = text * 250_000
     assert exact_match(completion, "Paris") == 0.0
     assert contains_match(completion, "Paris") == 0.0
-    assert regex_match(completion, "Paris", pattern=ANSWER_LINE) == 0.0
+    assert await regex_match(completion, "Paris", pattern=ANSWER_LINE) == 0.0
+
+
+@pytest.mark.slow
+async def test_a_completion_that_hangs_the_search_scores_0():
+    assert await regex_match("a" * 64 + "b", "a", pattern="(a+)+$") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -114,9 +121,13 @@ def test_long_completions_take_linear_time(text):
         (lambda: contains_match("", ["a", 5]), TypeError, "a contains_match answer must be a string, not 5"),
         (lambda: contains_match("", []), ValueError, "a contains_match answer must be one phrase or more, not []"),
         (lambda: contains_match("", 5), TypeError, "a contains_match answer must be a string, not 5"),
-        (lambda: regex_match("", "", pattern="a*"), ValueError, "a regex_match answer must not be blank, got ''"),
         (
-            lambda: regex_match("", "a", pattern="("),
+            lambda: asyncio.run(regex_match("", "", pattern="a*")),
+            ValueError,
+            "a regex_match answer must not be blank, got ''",
+        ),
+        (
+            lambda: asyncio.run(regex_match("", "a", pattern="(")),
             ValueError,
             "a regex_match pattern must be a regular expression, not '(': "
             "missing ), unterminated subpattern at position 0",
@@ -134,7 +145,7 @@ def test_an_author_who_errs_is_told_in_one_sentence(call, error, sentence):
 def test_text_verifiers_score_any_text_0_or_1(completion, ignore_case):
     assert exact_match(completion, "a b", ignore_case=ignore_case) in (0.0, 1.0)
     assert contains_match(completion, ["a", "b"], ignore_case=ignore_case) in (0.0, 1.0)
-    assert regex_match(completion, "a", pattern=r"(\w)|\W") in (0.0, 1.0)
+    assert asyncio.run(regex_match(completion, "a", pattern=r"(\w)|\W")) in (0.0, 1.0)
 
 
 @settings(deadline=None)
