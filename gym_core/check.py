@@ -18,7 +18,8 @@ from gym_core.tasks import Task
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What the chat completions API of OpenAI accepts for a function's name."""
 
-_GOLD_FORMS = ("{}", "#### {}", "\\boxed{{{}}}", "<answer>{}</answer>", "The answer is {}.", "Answer: {}")
+GOLD_FORMS = ("{}", "#### {}", "\\boxed{{{}}}", "<answer>{}</answer>", "The answer is {}.", "Answer: {}")
+"""How an answer is asked for, usually."""
 
 
 async def check_environment(env: EnvironmentFactory, *, limit: int = 8) -> list[str]:
@@ -105,14 +106,15 @@ def _gold_replies(env: EnvironmentFactory, task: Task) -> Iterator[Sequence[str 
     environment = env(task)
     one_turn = not environment.tools and type(environment).respond is Environment.respond
     if one_turn and task.answer is not None:
-        yield from ([form.format(_as_text(task.answer))] for form in _GOLD_FORMS)
+        yield from ([form.format(as_text(task.answer))] for form in GOLD_FORMS)
 
 
 def _all_answers(task: Task, tasks: Sequence[Task]) -> str:
     """Every answer of the sample in every form; this task's own are never the last."""
     answers = [task.answer, *(other.answer for other in tasks if other.answer != task.answer)]
-    return "\n".join(form.format(_as_text(answer)) for form in _GOLD_FORMS for answer in answers)
+    return "\n".join(form.format(as_text(answer)) for form in GOLD_FORMS for answer in answers)
 
 
-def _as_text(answer: Any) -> str:
+def as_text(answer: Any) -> str:
+    """The answer as a reply would spell it: JSON, unless it is text already."""
     return answer if isinstance(answer, str) else json.dumps(answer, default=str)

@@ -1,22 +1,27 @@
-"""The command `gym-core`: check an environment, or play it with a model behind any OpenAI-compatible server."""
+"""The command `gym-core`: check or audit an environment, or play it with a model behind an OpenAI-compatible server."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from gym_core.audit import Audit, Thresholds, audit
+from gym_core.audit.report import as_line, as_text, to_html, to_json
 from gym_core.check import check_environment
 from gym_core.collect import collect
 from gym_core.environment import EnvironmentFactory
 from gym_core.errors import GymError
-from gym_core.mixes import load_environment
-from gym_core.rollouts import Rollout, write_rollouts
+from gym_core.mixes import load_environment, members
+from gym_core.rollouts import Rollout, read_rollouts, write_rollouts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +41,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="find what is wrong with an environment; needs no model")
     check.set_defaults(run=_check)
+    auditing = commands.add_parser("audit", help="find out whether the reward means what you think; needs no model")
+    auditing.set_defaults(run=_audit)
+    auditing.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
+    auditing.add_argument("--html", type=Path, metavar="FILE", help="write a page to read")
+    auditing.add_argument("--rollouts", type=Path, metavar="FILE", help="of `run`, in which leaks are searched too")
+    limits = auditing.add_argument_group("thresholds", "what makes a finding a defect, explained in docs/audit.md")
+    for field in fields(Thresholds):
+        option = f"--{field.name.replace('_', '-')}"
+        limits.add_argument(option, type=float, default=field.default, metavar="X", help="(default: %(default)s)")
     run = commands.add_parser("run", help="play tasks and write the rollouts as JSONL")
     run.set_defaults(run=_run)
     run.add_argument("--model", required=True, help="name of the model on the server")
@@ -45,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--concurrency", type=int, default=64, help="episodes at a time (default: %(default)s)")
     run.add_argument("--max-retries", type=int, default=4, help="of a request (default: %(default)s)")
     run.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
-    for command in (check, run):
+    for command, limit in ((check, 8), (auditing, 16), (run, 8)):
         command.add_argument("environment", help="package.module:name")
-        command.add_argument("--limit", type=int, default=8, help="how many tasks are played (default: %(default)s)")
+        command.add_argument("--limit", type=int, default=limit, help="tasks that are played (default: %(default)s)")
         command.add_argument(
             "--arg", type=_argument, action="append", default=[], metavar="NAME=JSON", help="for an environment factory"
         )
@@ -68,6 +82,33 @@ async def _check(env: EnvironmentFactory, args: argparse.Namespace) -> int:
     problems = await check_environment(env, limit=args.limit)
     print("\n".join(problems) if problems else f"{env.name}: no problem found in {args.limit} tasks")
     return int(bool(problems))
+
+
+async def _audit(env: EnvironmentFactory, args: argparse.Namespace) -> int:
+    thresholds = Thresholds(**{field.name: getattr(args, field.name) for field in fields(Thresholds)})
+    played = list(read_rollouts(args.rollouts)) if args.rollouts else []
+    audits: list[Audit] = []
+    environments = members(env)
+    for number, (name, member) in enumerate(environments.items(), start=1):
+        audited = await audit(
+            member,
+            limit=args.limit,
+            thresholds=thresholds,
+            rollouts=[rollout for rollout in played if rollout.task.environment in ("", name)],
+            made_by=(args.environment, dict(args.arg)),
+            progress=functools.partial(_progress, f"[{number}/{len(environments)}]"),
+        )
+        print(as_text(audited) if len(environments) == 1 else as_line(audited), flush=True)
+        audits.append(audited)
+    for path, report in ((args.json, to_json), (args.html, to_html)):
+        if path:
+            path.write_text(report(audits), encoding="utf-8", errors="backslashreplace")
+    return int(any(audited.defects for audited in audits))
+
+
+def _progress(done: str, text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{done} {text}", end="\r", file=sys.stderr, flush=True)
 
 
 async def _run(env: EnvironmentFactory, args: argparse.Namespace) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from gym_core.errors import TaskError
 
-_TUPLE, _PAIRS = "__tuple__", "__pairs__"
+_TUPLE, _PAIRS, _FRACTION = "__tuple__", "__pairs__", "__fraction__"
 
 
 def to_json(value: Any) -> Any:
-    """The value in types that JSON keeps; tuples and dicts whose keys are not strings are tagged.
+    """The value in types that JSON keeps; tuples, fractions and dicts whose keys are not strings are tagged.
 
     Scorers compare tuples with tuples: without the tags the right answer of `arc_agi` scores 0.05 after JSON.
 
@@ -23,11 +24,13 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, tuple):
         return {_TUPLE: [to_json(item) for item in value]}
+    if isinstance(value, Fraction):
+        return {_FRACTION: str(value)}
     if isinstance(value, dict):
-        if all(isinstance(key, str) and key not in (_TUPLE, _PAIRS) for key in value):
+        if all(isinstance(key, str) and key not in (_TUPLE, _PAIRS, _FRACTION) for key in value):
             return {key: to_json(item) for key, item in value.items()}
         return {_PAIRS: [[to_json(key), to_json(item)] for key, item in value.items()]}
-    raise TaskError(f"an entry of reasoning-gym must hold JSON values, tuples and dicts, not {value!r}")
+    raise TaskError(f"an entry of reasoning-gym must hold JSON values, tuples, fractions and dicts, not {value!r}")
 
 
 def from_json(value: Any) -> Any:
@@ -37,6 +40,8 @@ def from_json(value: Any) -> Any:
     if isinstance(value, dict):
         if _TUPLE in value:
             return tuple(from_json(item) for item in value[_TUPLE])
+        if _FRACTION in value:
+            return Fraction(value[_FRACTION])
         if _PAIRS in value:
             return {from_json(key): from_json(item) for key, item in value[_PAIRS]}
         return {key: from_json(item) for key, item in value.items()}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def test_an_entry_survives_jsonl(name: str) -> None:
         {1: "a", (2, 3): {"b": ("c",)}, None: []},
         {"__tuple__": [1], "__pairs__": (2,)},
         {"nested": {"__tuple__": {}}},
+        [Fraction(1, 3), {"__fraction__": 2, "b": Fraction(2)}],
     ],
 )
 def test_what_json_cannot_hold_comes_back_equal(value: Any) -> None:

@@ -1,0 +1,59 @@
+"""Whether an environment makes the same tasks again, in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from gym_core.audit.findings import Finding
+from gym_core.environment import EnvironmentFactory
+from gym_core.errors import WorkerError
+from gym_core.mixes import load_environment, members
+from gym_core.tasks import Task
+from gym_core.workers import shared_workers
+
+_CPU_S = 600.0
+
+
+async def find_changed(spec: str, arguments: dict[str, Any], name: str, tasks: Sequence[Task]) -> list[Finding]:
+    """The tasks that another process makes otherwise, by a generator without seed or the order of a set of strings.
+
+    Args:
+        spec: Names the environment (see `load_environment`).
+        arguments: Its own.
+        name: Of the member, where it is a mix.
+        tasks: As this process made them.
+    """
+    call = fingerprints, spec, json.dumps(arguments), name, len(tasks)
+    try:
+        remade = await shared_workers().call(*call, cpu_s=_CPU_S)
+    except WorkerError as error:
+        return [Finding("tasks", False, f"another process can't make the tasks: {error}")]
+    changed = [task.id for task, other in zip(tasks, remade, strict=False) if _fingerprint(task) != other]
+    if not changed and len(remade) == len(tasks):
+        return []
+    sentence = f"{len(changed)} of {len(tasks)} tasks differ when another process makes them, expected the same"
+    return [Finding("tasks", True, f"{sentence}: keep the rows", tuple(changed))]
+
+
+def fingerprints(spec: str, arguments: str, name: str, limit: int) -> list[str]:
+    """A hash of each of the first tasks, as this process makes them; runs in a worker."""
+    return list(map(_fingerprint, islice(_made(spec, arguments)[name].tasks, limit)))
+
+
+@functools.lru_cache(maxsize=1)
+def _made(spec: str, arguments: str) -> dict[str, EnvironmentFactory]:
+    return members(load_environment(spec, **json.loads(arguments)))
+
+
+def _fingerprint(task: Task) -> str:
+    content = json.dumps([task.prompt, task.answer, task.info], sort_keys=True, default=_type_name)
+    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__  # its text may hold an address
