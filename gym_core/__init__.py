@@ -17,6 +17,7 @@ from gym_core.errors import (
     TemplateError,
     ToolError,
 )
+from gym_core.export import Rows, kto_rows, preference_pairs, sft_rows, write_jsonl
 from gym_core.judges import Judge, Verdict
 from gym_core.messages import Message, ToolCall, ToolSchema, assistant, last_reply, system, text, tool_call, user
 from gym_core.mixes import load_environment, mix
@@ -52,6 +53,7 @@ __all__ = [
     "PolicyError",
     "Rollout",
     "RolloutError",
+    "Rows",
     "Rubric",
     "Sampled",
     "Score",
@@ -71,18 +73,22 @@ __all__ = [
     "assistant",
     "collect",
     "jsonl",
+    "kto_rows",
     "last_reply",
     "load_environment",
     "mix",
     "open_episode",
+    "preference_pairs",
     "read_rollouts",
     "rollout",
+    "sft_rows",
     "system",
     "text",
     "tool",
     "tool_call",
     "user",
     "verify",
+    "write_jsonl",
     "write_rollouts",
 ]
 

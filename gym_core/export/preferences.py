@@ -1,0 +1,148 @@
+"""Rows for preference and KTO trainers: single turns, since their loss falls on all of a completion."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from statistics import mean
+from typing import Any
+
+from gym_core.export.rows import Rows
+from gym_core.export.selection import (
+    message_key,
+    message_problem,
+    reward,
+    scored,
+    task_key,
+    template_messages,
+    tools_column,
+)
+from gym_core.rollouts import Rollout
+
+_TRAINING = (
+    "TRL and Unsloth: `{config}(max_length=...)`, of which 1024 is the default. The loss falls on all of a completion, "
+    "so each is one message of the assistant. Load with `load_dataset('json', data_files=...)` or "
+    "`Dataset.from_list(rows, on_mixed_types='use_json')`: Arrow else gives every call the arguments of all others, as "
+    "null."
+)
+
+
+def preference_pairs(rollouts: Iterable[Rollout], *, margin: float = 0.0, keep_truncated: bool = False) -> Rows:
+    """Pairs of turns that were written after the same conversation, and led to different rewards.
+
+    The value of a turn is the mean reward of the task's rollouts that took it. At each point where they took different
+    turns, the best is chosen and the worst rejected. So give all rollouts of a task, not the good ones only.
+
+    Args:
+        rollouts: Of any tasks, in any order. One takes part up to a call that no chat template can write.
+        margin: The values of a pair differ by more than this.
+        keep_truncated: Whether rollouts take part that met a limit of turns or tokens.
+
+    Returns:
+        One row a pair: `prompt`, `chosen` and `rejected` (lists of messages, the last two of one), `tools` (JSON text,
+        or None), `gym_task`, `gym_chosen_reward` and `gym_rejected_reward` (the values).
+    """
+    points, taking_part, dropped = _points(rollouts, keep_truncated=keep_truncated)
+    rows = []
+    for turns in points:
+        best, worst = max(turns, key=lambda turn: turn.value), min(turns, key=lambda turn: turn.value)
+        if best.value - worst.value > margin:
+            rows.append(
+                {
+                    "prompt": best.prompt,
+                    "chosen": best.completion,
+                    "rejected": worst.completion,
+                    "tools": tools_column(best.rollout),
+                    "gym_task": best.rollout.task.id,
+                    "gym_chosen_reward": best.value,
+                    "gym_rejected_reward": worst.value,
+                }
+            )
+    return Rows(rows, training=_TRAINING.format(config="DPOConfig"), rewards=taking_part, dropped=dropped)
+
+
+def kto_rows(rollouts: Iterable[Rollout], *, threshold: float = 0.5, keep_truncated: bool = False) -> Rows:
+    """Single turns, and whether they are desirable.
+
+    Args:
+        rollouts: See `preference_pairs`.
+        threshold: The least value of a desirable turn: the mean reward of the task's rollouts that took it.
+        keep_truncated: Whether rollouts take part that met a limit of turns or tokens.
+
+    Returns:
+        One row a different turn: `prompt` and `completion` (lists of messages, the latter of one), `label`, `tools`
+        (JSON text, or None), `gym_task` and `gym_reward` (the value).
+    """
+    points, taking_part, dropped = _points(rollouts, keep_truncated=keep_truncated)
+    rows = [
+        {
+            "prompt": turn.prompt,
+            "completion": turn.completion,
+            "label": turn.value >= threshold,
+            "tools": tools_column(turn.rollout),
+            "gym_task": turn.rollout.task.id,
+            "gym_reward": turn.value,
+        }
+        for turns in points
+        for turn in turns
+    ]
+    return Rows(rows, training=_TRAINING.format(config="KTOConfig"), rewards=taking_part, dropped=dropped)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What was written at one point of a conversation, by one rollout of a task or several.
+
+    Attributes:
+        rollout: The first of them.
+        position: Of the message in its output.
+        rewards: Of all of them.
+    """
+
+    rollout: Rollout
+    position: int
+    rewards: list[float]
+
+    @property
+    def value(self) -> float:
+        return float(mean(self.rewards))  # exact, unlike `fmean`: equal rewards have equal means
+
+    @property
+    def prompt(self) -> list[dict[str, Any]]:
+        return template_messages(self.rollout.output[: self.position])
+
+    @property
+    def completion(self) -> list[dict[str, Any]]:
+        return template_messages(self.rollout.output[self.position : self.position + 1])
+
+
+def _points(
+    rollouts: Iterable[Rollout], *, keep_truncated: bool
+) -> tuple[list[Sequence[_Turn]], list[float], Counter[str]]:
+    """The different turns at each point of a conversation, the rewards that took part, and how many did not."""
+    dropped: Counter[str] = Counter()
+    points: defaultdict[tuple[str, ...], dict[str, _Turn]] = defaultdict(dict)
+    taking_part = []
+    for rollout in scored(rollouts, dropped, keep_truncated=keep_truncated):
+        written = _written(rollout)
+        if not written:
+            dropped["it has no turn that a chat template can write"] += 1
+            continue
+        taking_part.append(reward(rollout))
+        before = task_key(rollout)
+        for position, message in enumerate(rollout.output[: written[-1] + 1]):
+            said = message_key(message)
+            if position in written:
+                turn = points[before].setdefault(said, _Turn(rollout, position, []))
+                turn.rewards.append(reward(rollout))
+            before = (*before, said)
+    return [list(turns.values()) for turns in points.values()], taking_part, dropped
+
+
+def _written(rollout: Rollout) -> list[int]:
+    """Where the policy's turns are in the output, up to the first that no chat template can write."""
+    turns = [position for position, message in enumerate(rollout.output) if message["role"] == "assistant"]
+    writable = sum(1 for _ in takewhile(lambda message: message_problem(message) is None, rollout.output))
+    return [position for position in turns[-rollout.turns :] if position < writable]

@@ -1,0 +1,146 @@
+"""Which rollouts become training data, and what their rows have in common."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from math import isfinite
+from typing import Any, cast
+
+from gym_core.errors import GymError
+from gym_core.groups import group_key
+from gym_core.messages import Message, ToolCall
+from gym_core.rollouts import Rollout
+
+
+def scored(rollouts: Iterable[Rollout], dropped: Counter[str], *, keep_truncated: bool) -> list[Rollout]:
+    """Rollouts that have a reward; not those that met a limit, unless they are asked for."""
+    kept = []
+    for rollout in rollouts:
+        if rollout.reward is None or not isfinite(rollout.reward):
+            dropped["it has no reward"] += 1
+        elif rollout.stop_reason in ("max_turns", "length") and not keep_truncated:
+            dropped["it was truncated"] += 1
+        else:
+            kept.append(rollout)
+    return kept
+
+
+def select(
+    rollouts: Iterable[Rollout],
+    dropped: Counter[str],
+    *,
+    problem: Callable[[Rollout], str | None],
+    min_reward: float,
+    best_of: int | None,
+    keep_truncated: bool,
+) -> list[Rollout]:
+    """The rollouts that are worth imitating, in their order.
+
+    Args:
+        rollouts: Of any tasks, in any order.
+        dropped: Counts the others, by reason.
+        problem: Why a rollout can't become a row; None when it can.
+        min_reward: The least reward.
+        best_of: The most rollouts of one task; None takes all.
+        keep_truncated: Whether rollouts may have met a limit.
+
+    Raises:
+        GymError: `best_of` is not positive.
+    """
+    if best_of is not None and best_of < 1:
+        raise GymError(f"best_of must be at least 1, not {best_of!r}")
+    kept, seen = [], set()
+    for rollout in scored(rollouts, dropped, keep_truncated=keep_truncated):
+        said = _conversation_key(rollout)
+        if reward(rollout) < min_reward:
+            dropped[f"its reward is below {min_reward:g}"] += 1
+        elif reason := problem(rollout):
+            dropped[reason] += 1
+        elif said in seen:
+            dropped["it says the same as another"] += 1
+        else:
+            seen.add(said)
+            kept.append(rollout)
+    return kept if best_of is None else _best(kept, best_of, dropped)
+
+
+def _best(rollouts: Sequence[Rollout], count: int, dropped: Counter[str]) -> list[Rollout]:
+    """Those of the highest rewards of each task, the first among equals."""
+    taken: Counter[tuple[str, ...]] = Counter()
+    best = []
+    for position in sorted(range(len(rollouts)), key=lambda i: -reward(rollouts[i])):
+        task = task_key(rollouts[position])
+        taken[task] += 1
+        if taken[task] <= count:
+            best.append(position)
+        else:
+            dropped[f"it is not among the best {count} of its task"] += 1
+    return [rollouts[position] for position in sorted(best)]
+
+
+def reward(rollout: Rollout) -> float:
+    """The reward of a rollout that has one."""
+    return cast("float", rollout.reward)
+
+
+def task_key(rollout: Rollout) -> tuple[str, ...]:
+    """What the rollouts of a task share; the messages before the first turn tell tasks apart that have no names."""
+    opening = takewhile(lambda message: message["role"] != "assistant", rollout.output)
+    return (*group_key(rollout), json.dumps(rollout.tools), *map(message_key, opening))
+
+
+def _conversation_key(rollout: Rollout) -> tuple[str, ...]:
+    return (json.dumps(rollout.tools), *map(message_key, rollout.output))
+
+
+def message_key(message: Message) -> str:
+    """Equal for messages that say the same, whatever the ids and the spelling of their calls."""
+    calls = []
+    for call in message.get("tool_calls") or ():
+        arguments = _arguments(call)
+        calls.append([call["function"]["name"], call["function"]["arguments"] if arguments is None else arguments])
+    said = [message["role"], message["content"] or "", message.get("reasoning_content") or "", calls]
+    return json.dumps(said, sort_keys=True)
+
+
+def message_problem(message: Message) -> str | None:
+    """Why a chat template can't write a message as it was said; None when it can."""
+    if all(isinstance(_arguments(call), dict) for call in message.get("tool_calls") or ()):
+        return None
+    return "the arguments of a call are no JSON object"
+
+
+def _arguments(call: ToolCall) -> Any:
+    """The arguments as JSON; None when they are not, or not strictly."""
+    try:  # `int` refuses NaN and Infinity, which Python would read
+        return json.loads(call["function"]["arguments"], parse_constant=int)
+    except (ValueError, RecursionError):
+        return None
+
+
+def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Copies for chat templates and Arrow: arguments are objects, no content is None, lone surrogates are U+FFFD."""
+    shown = []
+    for message in messages:
+        copy: dict[str, Any] = {**message, "content": message["content"] or ""}
+        if calls := copy.pop("tool_calls", None):
+            copy["tool_calls"] = [
+                {**call, "function": {**call["function"], "arguments": _arguments(call)}} for call in calls
+            ]
+        shown.append(copy)
+    whole = json.dumps(shown, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    copies: list[dict[str, Any]] = json.loads(whole)
+    return copies
+
+
+def tools_column(rollout: Rollout) -> str | None:
+    """The tools as JSON text, since Arrow would give every schema every other's keys; None where there are none."""
+    return json.dumps(rollout.tools) if rollout.tools else None
+
+
+def origin(rollout: Rollout) -> dict[str, Any]:
+    """Where a row comes from, to split a dataset by task or to filter it further."""
+    return {"gym_task": rollout.task.id, "gym_reward": reward(rollout)}
