@@ -5,10 +5,13 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # uv finds wheels where pip was told to look for them.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo learn-verl test lint bench clean
 
 demo: .venv/demo  ## train a small model to use a calculator; a few minutes on two cores, no GPU
 	$(BIN)/python -m examples.trl.quickstart
+
+learn-verl: .venv/verl/demo  ## the same in verl's own trainer; six minutes
+	.venv/verl/bin/python -m examples.verl.learn
 
 test: .venv/nox  ## every check and test, one virtual environment a trainer
 	$(BIN)/nox
@@ -16,11 +19,14 @@ test: .venv/nox  ## every check and test, one virtual environment a trainer
 lint: .venv/nox  ## formatting, lint, types, layers
 	$(BIN)/nox --session lint
 
-bench: .venv/demo  ## what our side of a rollout costs; prints one JSON line a benchmark
+bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line a benchmark
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.tokens
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.trl_tools
+	$(BIN)/python -m benchmarks.workers
+	$(BIN)/python -m benchmarks.math
+	$(BIN)/python -m benchmarks.hostile
 
 clean:
 	rm -rf .venv .nox outputs dist
@@ -36,4 +42,14 @@ clean:
 
 .venv/demo: .venv/uv pyproject.toml constraints/trl.txt
 	$(INSTALL) --constraint constraints/trl.txt --editable '.[trl]' --group demo
+	touch $@
+
+.venv/bench: .venv/demo
+	$(INSTALL) --constraint constraints/trl.txt --group bench
+	touch $@
+
+.venv/verl/demo: .venv/uv pyproject.toml constraints/verl.txt
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv/verl
+	$(BIN)/uv pip install --quiet --python .venv/verl/bin/python --constraint constraints/verl.txt \
+	    --editable '.[verl]' matplotlib
 	touch $@

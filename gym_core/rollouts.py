@@ -67,6 +67,19 @@ class Rollout:
         """The text of the last assistant message, or "" when there is none."""
         return last_reply(self.output)
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """What trainers log of every rollout beside its reward and components; the same names for all environments."""
+        return {
+            "turns": float(self.turns),
+            "tool_calls": float(self.tool_calls),
+            "tool_errors": float(self.tool_errors),
+            "errors": float(self.error is not None),
+            "timeouts": float(self.stop_reason == "timeout"),
+            "truncations": float(self.stop_reason in ("max_turns", "length")),
+            "broken_tokens": float(self.tokens is not None and self.tokens.broken is not None),
+        }
+
     def to_json(self) -> str:
         """One line of rollout JSONL: `{"reward": 1.0, "output": [...], ...}`."""
         return json.dumps(vars(self), default=vars, ensure_ascii=False)

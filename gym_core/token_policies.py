@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from gym_core.errors import OutOfTokens, PolicyError
-from gym_core.messages import Message, ToolSchema
+from gym_core.messages import Message, ToolSchema, user
 from gym_core.policies import Completion
+from gym_core.rollouts import Rollout
 from gym_core.templates import ChatTemplate
 from gym_core.tokens import TokenTrack
 
@@ -98,3 +99,21 @@ class TokenizedPolicy:
         if len(self.track.completion_ids) + len(ids) >= self._max_tokens:
             raise OutOfTokens(f"the completion's {self._max_tokens} tokens leave no room for another turn")
         return ids
+
+
+def trained_track(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
+    """The tokens for the loss; of a rollout that failed none counts, and trainers need at least one.
+
+    Args:
+        rollout: What was played, by a TokenizedPolicy or not at all.
+        template: The model's.
+    """
+    track = rollout.tokens
+    if track is None:
+        opening = rollout.output or rollout.task.prompt or [user("")]
+        track = TokenTrack(prompt_ids=list(template.prompt(opening, rollout.tools).ids))
+    if not track.completion_ids:
+        track = replace(track, completion_ids=[template.eos_id], mask=[0], logprobs=[0.0])
+    if rollout.reward is None or track.broken:
+        track = replace(track, mask=[0] * len(track.mask))
+    return track

@@ -32,29 +32,10 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from benchmarks.gpu.shown_calculator import ShownCalculator
 from examples.addition import Addition
-from examples.calculator import Calculator
 from examples.trl.smollm2 import load_smollm2
 from gym_adapters.trl import add_tool_template, gym_dataset, gym_reward, gym_rollout
-from gym_core import Message, Task, assistant, tool_call, user
-
-
-def solved(x: int, y: int) -> list[Message]:
-    """An addition as the calculator is used for it."""
-    call = tool_call("calculate", json.dumps({"expression": f"{x}+{y}"}), id=f"call_{x}_{y}")
-    answer: Message = {"role": "tool", "tool_call_id": call["id"], "name": "calculate", "content": str(x + y)}
-    return [user(f"{x}+{y}"), assistant("", tool_calls=[call]), answer, assistant(str(x + y))]
-
-
-SOLVED = solved(2, 5) + solved(8, 6) + solved(9, 9) + solved(5, 1)
-
-
-class ShownCalculator(Calculator):
-    """The calculator after four solved additions; without them SmolLM2 makes no call at all."""
-
-    name = "Calculator"
-    tasks = tuple(Task([*SOLVED, *task.prompt], answer=task.answer) for task in Calculator.tasks)
-
 
 ENVIRONMENTS = {"addition": Addition, "calculator": ShownCalculator}
 TOKENS = {"addition": 16, "calculator": 128}

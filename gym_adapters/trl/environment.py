@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gym_adapters.trl.dataset import task_of
-from gym_adapters.trl.loop import submit
 from gym_core import (
     EnvironmentFactory,
     EnvironmentSpecError,
@@ -19,6 +18,7 @@ from gym_core import (
     tool_call,
     user,
 )
+from gym_core.loop import submit
 from gym_core.mixes import as_environment, members
 
 

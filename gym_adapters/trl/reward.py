@@ -15,10 +15,10 @@ from typing import Any
 from gym_adapters.trl.dataset import task_of
 from gym_adapters.trl.environment import Playground
 from gym_adapters.trl.groups import verify_groups_of_ranks
-from gym_adapters.trl.loop import submit
 from gym_adapters.trl.messages import from_trl
 from gym_core import EnvironmentFactory, Episode, Message, Rollout, open_episode, write_rollouts
 from gym_core.groups import judges_groups
+from gym_core.loop import submit
 from gym_core.mixes import as_environment
 from gym_core.replay import verify_episode
 
@@ -135,21 +135,9 @@ def _metrics(rollouts: Sequence[Rollout], default_name: str) -> Iterator[tuple[s
     values: dict[str, list[float]] = defaultdict(list)
     for rollout in rollouts:
         prefix = f"gym/{rollout.task.environment or default_name}"
-        for name, value in (_rates(rollout) | rollout.components).items():
+        for name, value in (rollout.rates | rollout.components).items():
             values[f"{prefix}/{name}"].append(value)
     return ((name, sum(numbers) / len(numbers)) for name, numbers in values.items())
-
-
-def _rates(rollout: Rollout) -> dict[str, float]:
-    return {
-        "turns": rollout.turns,
-        "tool_calls": rollout.tool_calls,
-        "tool_errors": rollout.tool_errors,
-        "errors": float(rollout.error is not None),
-        "timeouts": float(rollout.stop_reason == "timeout"),
-        "truncations": float(rollout.stop_reason in ("max_turns", "length")),
-        "broken_tokens": float(rollout.tokens is not None and rollout.tokens.broken is not None),
-    }
 
 
 def _rollouts_file(directory: str | Path) -> Path:

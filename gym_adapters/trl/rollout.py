@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from gym_adapters.trl.dataset import row_of, task_of
-from gym_adapters.trl.generation import Lockstep, check_generation, generate_with, server_policy
-from gym_adapters.trl.loop import submit
+from gym_adapters.trl.generation import Generate, Lockstep, check_generation, generate_with, server_policy
 from gym_core import (
     ChatTemplate,
     Environment,
@@ -23,11 +21,11 @@ from gym_core import (
     Rollout,
     TokenizedPolicy,
     TokenPolicy,
-    TokenTrack,
     open_episode,
-    user,
 )
+from gym_core.loop import submit
 from gym_core.mixes import as_environment
+from gym_core.token_policies import trained_track
 
 try:
     from trl.chat_template_utils import add_response_schema
@@ -82,7 +80,7 @@ class GymRollout:
             if problem := template_problem(env, self._template):
                 raise GymError(f"environment {env.name!r} can't be played with this tokenizer: {problem}")
         rollouts = self._play(episodes, self._template, trainer)
-        tracks = [_trained(rollout, self._template) for rollout in rollouts]
+        tracks = [trained_track(rollout, self._template) for rollout in rollouts]
         return {
             "prompt_ids": [track.prompt_ids for track in tracks],
             "completion_ids": [track.completion_ids for track in tracks],
@@ -99,15 +97,28 @@ class GymRollout:
         if self._server is not None:
             server = self._server
             return submit(_play_all(episodes, [policy(server) for _ in episodes])).result()
-        lockstep = Lockstep(len(episodes))
-        policies = [policy(lockstep.policy(index)) for index, _ in enumerate(episodes)]
-        playing = submit(_play_all(episodes, policies, lockstep.leave))
-        try:
-            lockstep.serve(generate_with(trainer))
-        except BaseException:
-            playing.cancel()
-            raise
-        return playing.result()
+        return play_in_lockstep(episodes, generate_with(trainer), policy)
+
+
+def play_in_lockstep(
+    episodes: Sequence[Episode], generate: Generate, policy: Callable[[TokenPolicy], Policy]
+) -> list[Rollout]:
+    """Play episodes to their ends, one generation a turn for all that still play.
+
+    Args:
+        episodes: Not opened yet.
+        generate: The engine; a failure of it is raised, and ends them all.
+        policy: Makes the policy of one episode of what samples its turns.
+    """
+    lockstep = Lockstep(len(episodes))
+    policies = [policy(lockstep.policy(index)) for index, _ in enumerate(episodes)]
+    playing = submit(_play_all(episodes, policies, lockstep.leave))
+    try:
+        lockstep.serve(generate)
+    except BaseException:
+        playing.cancel()
+        raise
+    return playing.result()
 
 
 async def _play_all(
@@ -142,16 +153,3 @@ def template_problem(env: Environment, template: ChatTemplate) -> str | None:
     if env.tools and template.tool_problem:
         return template.tool_problem
     return template.user_problem if type(env).respond is not Environment.respond else None
-
-
-def _trained(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
-    """The tokens for the loss; of a rollout that failed none counts, and TRL needs at least one."""
-    track = rollout.tokens
-    if track is None:
-        opening = rollout.output or rollout.task.prompt or [user("")]
-        track = TokenTrack(prompt_ids=list(template.prompt(opening, rollout.tools).ids))
-    if not track.completion_ids:
-        track = replace(track, completion_ids=[template.eos_id], mask=[0], logprobs=[0.0])
-    if rollout.reward is None or track.broken:
-        track = replace(track, mask=[0] * len(track.mask))
-    return track

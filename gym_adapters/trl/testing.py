@@ -9,10 +9,14 @@ from gym_core import MissingDependencyError
 
 try:
     import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import PreTrainedTokenizerFast
+
+    from gym_adapters import tiny_models
+    from gym_adapters.tiny_models import tiny_model
 except ImportError as error:
     raise MissingDependencyError("trl") from error
+
+__all__ = ["char_tokenizer", "script", "tiny_model"]
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>", "<system>", "<user>", "<assistant>", "<tool>", "<call>", "</call>")
 
@@ -56,43 +60,11 @@ RESPONSE_TEMPLATE: dict[str, Any] = {
 
 def char_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer of one token a printable ASCII character, whose chat template has tool calls."""
-    characters = [*map(chr, range(32, 127)), "\n"]
-    vocabulary = {token: position for position, token in enumerate([*SPECIAL_TOKENS, *characters])}
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    core.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        tokenizer_object=core,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        additional_special_tokens=list(SPECIAL_TOKENS[3:]),
-        padding_side="left",
+    tokenizer = tiny_models.char_tokenizer(
+        SPECIAL_TOKENS, pad="<pad>", eos="<eos>", unk="<unk>", chat_template=CHAT_TEMPLATE
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.response_template = RESPONSE_TEMPLATE
     return tokenizer
-
-
-def tiny_model(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int = 64, seed: int = 0) -> Qwen3ForCausalLM:
-    """A random two-layer Qwen3 for a tokenizer: 89 thousand parameters at a hidden size of 64."""
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=hidden_size // 4,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen3ForCausalLM(config)
 
 
 def script(model: Any, tokenizer: PreTrainedTokenizerFast, reply: Callable[[str], str]) -> None:

@@ -1,6 +1,6 @@
 """One event loop on one background thread a process, where every episode lives.
 
-TRL calls tools and `reset` from synchronous code and rewards from a loop of its own; a browser or an HTTP client must
+Trainers call tools and verifiers from synchronous code and from loops of their own; a browser or an HTTP client must
 see the same loop all its life.
 """
 

@@ -1,0 +1,12 @@
+# A calendar that is filled in by tools: bash examples/verl/tools.sh [--cpu] [more of verl's overrides]
+source examples/verl/machine.sh
+env=examples.calendar:Calendar
+data=outputs/verl_tools
+
+python -m gym_adapters.verl data "$env" --train 24 --val 8 --out "$data"
+python -m verl.trainer.main_ppo \
+    $(python -m gym_adapters.verl overrides "$env" --data "$data") \
+    "${machine[@]}" \
+    data.max_prompt_length=1024 \
+    trainer.experiment_name=tools \
+    "$@"

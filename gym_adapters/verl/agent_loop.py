@@ -1,0 +1,192 @@
+"""The agent loop of environments: tools, user turns and openings of their own, with exact tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import json
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from uuid import uuid4
+
+from transformers import GenerationConfig
+
+from gym_adapters.verl.actors import in_actor
+from gym_adapters.verl.compat import AgentLoopBase, AgentLoopOutput, ToolParser
+from gym_adapters.verl.generation import ServerPolicy, ToolCallPolicy
+from gym_adapters.verl.groups import play_in_group
+from gym_adapters.verl.metrics import reward_extra_info
+from gym_adapters.verl.options import Options, options_of
+from gym_adapters.verl.rows import gym_row
+from gym_core import (
+    ChatTemplate,
+    Environment,
+    Episode,
+    GymError,
+    Rollout,
+    TemplateError,
+    TokenizedPolicy,
+    TokenTrack,
+    open_episode,
+    write_rollouts,
+)
+from gym_core.groups import has_group_verifier, verify_groups
+from gym_core.loop import submit
+from gym_core.token_policies import trained_track
+
+_log = logging.getLogger(__name__)
+
+
+class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there where types are checked
+    """Plays one rollout of a row, for `actor_rollout_ref.rollout.agent.default_agent_loop=gym`.
+
+    verl makes one for each rollout. The environment lives on the loop of the episodes, so that one that blocks never
+    keeps the worker from its servers. A rollout that failed becomes a row in which no token counts.
+
+    The row's `extra_info` carries the task, as `python -m gym_adapters.verl data` and `GymDataset` write it.
+    """
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
+        """Play and verify a rollout, and give verl its exact tokens.
+
+        Raises:
+            GymError: The run can't work with this environment, model or configuration, whatever is played.
+        """
+        gym = gym_row(row.get("extra_info"))
+        options = options_of(self.rollout_config)
+        template, parser = self._template()
+        episode = open_episode(gym.env, gym.task)
+        _check(episode.env, template, has_sessions="session_id" in row)
+        if options.actors is not None:
+            episode = Episode(in_actor(episode.env, gym.source, options.actors))
+        stops = [*sampling_params.get("stop_token_ids", ()), *parser.stop_token_ids]
+        params = {**sampling_params, **({"stop_token_ids": stops} if stops else {})}
+        limit = self.rollout_config.prompt_length
+        engine = ServerPolicy(self.server_manager.generate, template, params, max_prompt_tokens=limit)
+        limits = {"max_tokens": self.rollout_config.response_length, "max_turn_tokens": options.max_turn_tokens}
+        policy = ToolCallPolicy(TokenizedPolicy(engine, template, **limits), template, parser)
+
+        async def play() -> Rollout:
+            async with _slots(asyncio.get_running_loop(), options.max_concurrency):
+                return await asyncio.wrap_future(submit(episode.run(policy)))
+
+        async def judge(rollouts: list[Rollout]) -> list[Rollout]:
+            return await asyncio.wrap_future(submit(verify_groups(gym.env, rollouts)))
+
+        uid, session = row.get("uid", uuid4().hex), row.get("session_id", uuid4().hex)
+        rollout, group = await play_in_group(uid, session, play(), judge)
+        step = int(row.get("global_steps", 0))
+        _record(rollout, options, step)
+        # Weights are numbered by the step that made them; those of a rollout that sampled nothing are the newest.
+        first, last = engine.steps or (max(step - 1, 0),) * 2
+        extra_fields = {
+            "min_global_steps": first,
+            "max_global_steps": last,
+            "reward_extra_info": reward_extra_info(rollout, gym.source.components),
+            "turn_scores": [],
+            "tool_rewards": [],
+        }
+        return self._output(rollout, _track(rollout, template), engine, _reward(rollout, group), extra_fields)
+
+    def _template(self) -> tuple[ChatTemplate, Any]:
+        return _template(
+            self.tokenizer,
+            json.dumps(dict(self.apply_chat_template_kwargs), sort_keys=True),
+            self.config.actor_rollout_ref.model.path,
+            self.rollout_config.multi_turn.format,
+        )
+
+    def _output(
+        self, rollout: Rollout, track: TokenTrack, engine: ServerPolicy, reward: float, extra_fields: dict[str, Any]
+    ) -> AgentLoopOutput:
+        """The row of a rollout; every field is set, since verl leaves out those that are not."""
+        return AgentLoopOutput(
+            prompt_ids=track.prompt_ids,
+            response_ids=track.completion_ids,
+            response_mask=track.mask,
+            response_logprobs=track.logprobs if self.rollout_config.calculate_log_probs else None,
+            routed_experts=engine.routed_experts,
+            multi_modal_data=None,
+            reward_score=reward,
+            num_turns=sum(message["role"] != "system" for message in rollout.output),
+            metrics={
+                "generate_sequences": engine.seconds,
+                "tool_calls": max(rollout.seconds - engine.seconds, 0.0),
+                "compute_score": 0.0,
+                "num_preempted": engine.preempted,
+            },
+            extra_fields=extra_fields,
+        )
+
+
+def _check(env: Environment, template: ChatTemplate, *, has_sessions: bool) -> None:
+    """Refuse what no rollout of the run could do.
+
+    Raises:
+        GymError: The sentence says what, and what would work.
+    """
+    problem = template.tool_problem if env.tools else None
+    if type(env).respond is not Environment.respond:
+        problem = problem or template.user_problem
+    if problem:
+        raise TemplateError(f"environment {env.name!r} can't be played with this tokenizer: {problem}")
+    if has_group_verifier(type(env)) and not has_sessions:
+        raise GymError(
+            f"environment {env.name!r} judges the rollouts of a task together (verify_group), which needs "
+            "trainer.use_v1=true: the older trainer spreads them over processes"
+        )
+
+
+def _track(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
+    """The tokens for the loss; a rollout that sampled nothing has the shortest row there is."""
+    if rollout.tokens is None:
+        rollout = replace(rollout, tokens=TokenTrack(prompt_ids=[template.eos_id]))
+    return trained_track(rollout, template)
+
+
+def _reward(rollout: Rollout, group: Sequence[Rollout]) -> float:
+    """The reward; verl takes no None, so a rollout without gets the mean of its group, which moves no baseline."""
+    if rollout.reward is not None:
+        return rollout.reward
+    return fmean([other.reward for other in group if other.reward is not None] or [0.0])
+
+
+def _record(rollout: Rollout, options: Options, step: int) -> None:
+    if rollout.error is not None:
+        _log.warning("task %s broke in %s: %s", rollout.task.id, rollout.error.kind, rollout.error.message)
+    if options.rollouts_dir is not None:
+        directory = Path(options.rollouts_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        name = f"rollouts.{platform.node()}.{os.getpid()}.jsonl"  # one a worker
+        write_rollouts(directory / name, [replace(rollout, step=step)])
+
+
+@lru_cache(maxsize=4)
+def _template(tokenizer: Any, kwargs: str, model: str, tool_format: str) -> tuple[ChatTemplate, Any]:
+    """The chat template of a model and verl's parser of its tool calls; made once a process."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.response_template = None  # calls are parsed by `multi_turn.format`, as in all of verl
+    parser = ToolParser.get_tool_parser(tool_format, copy.deepcopy(tokenizer))
+    stop_ids = [*_stop_ids(model), *parser.stop_token_ids]
+    return ChatTemplate(tokenizer, stop_ids=stop_ids, kwargs=json.loads(kwargs)), parser
+
+
+def _stop_ids(model: str) -> list[int]:
+    """The tokens at which engines end a turn of this model."""
+    with contextlib.suppress(OSError):  # it has no generation config
+        ends = GenerationConfig.from_pretrained(model).eos_token_id
+        return ends if isinstance(ends, list) else [ends] if ends is not None else []
+    return []
+
+
+@lru_cache(maxsize=4)
+def _slots(loop: asyncio.AbstractEventLoop, limit: int) -> asyncio.Semaphore:
+    return asyncio.Semaphore(limit)

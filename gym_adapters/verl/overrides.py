@@ -1,0 +1,44 @@
+"""The config entries that point verl's stock trainer at environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gym_adapters.verl.reward import is_single_turn
+from gym_adapters.verl.rows import Source
+from gym_core import EnvironmentSpecError
+from gym_core.mixes import members
+
+REWARD = "reward.custom_reward_function.path=pkg://gym_adapters.verl.reward"
+AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop=gym"
+COMMON = (
+    "algorithm.adv_estimator=gym_grpo",
+    "trainer.v1.sampler.custom_sampler.path=pkg://gym_adapters.verl.sampler",
+    "trainer.v1.sampler.custom_sampler.name=gym_sampler",
+)
+
+
+def overrides(sources: Sequence[Source], data: Path) -> list[str]:
+    """The arguments of `python -m verl.trainer.main_ppo` for environments, beside those of the model and the machine.
+
+    Args:
+        sources: The environments.
+        data: Where the command `data` has written their tasks.
+
+    Raises:
+        EnvironmentSpecError: There is no such environment, or it has no tasks.
+    """
+    form = "parquet" if (data / "train.parquet").exists() else "jsonl"
+    files = [f"data.{split}_files={data / split}.{form}" for split in ("train", "val")]
+    return [*files, REWARD if all(map(_is_single_turn, sources)) else AGENT_LOOP, *COMMON]
+
+
+def _is_single_turn(source: Source) -> bool:
+    for name, env in members(source.env).items():
+        task = next(iter(env.tasks), None)
+        if task is None:
+            raise EnvironmentSpecError(f"environment {name!r} has no tasks, so it can't be seen what it needs")
+        if not is_single_turn(env(task)):
+            return False
+    return True

@@ -1,0 +1,15 @@
+"""What `import verl` loads in every process, by the entry point `verl.plugins`: the names `gym` and `gym_grpo`.
+
+It imports none of our modules that import verl, since one of those may be what imports verl for the first time.
+"""
+
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry  # `register` wants the class itself
+from verl.trainer.ppo.core_algos import register_adv_est
+
+from gym_adapters.verl.advantages import gym_grpo
+
+AGENT_LOOP = "gym"
+ADVANTAGE_ESTIMATOR = "gym_grpo"
+
+_agent_loop_registry[AGENT_LOOP] = {"_target_": "gym_adapters.verl.agent_loop.GymAgentLoop"}
+register_adv_est(ADVANTAGE_ESTIMATOR)(gym_grpo)

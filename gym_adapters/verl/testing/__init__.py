@@ -1,0 +1,13 @@
+"""What runs verl's own trainer where it has no GPU, no vLLM or no network: a platform, a rollout server, a tiny model.
+
+    python -m gym_adapters.verl.testing outputs/tiny_model
+    VERL_PLATFORM=cpu python -m verl.trainer.main_ppo 'hydra.searchpath=[pkg://gym_adapters.verl.testing]' +kit=cpu \
+        actor_rollout_ref.model.path=outputs/tiny_model ...
+
+Nothing of verl is changed: the kit is registered in verl's registries of platforms, engines and rollout servers.
+"""
+
+from gym_adapters.verl.testing.models import char_tokenizer, save_model, tiny_model
+from gym_adapters.verl.testing.training import TrainingError, main_ppo
+
+__all__ = ["TrainingError", "char_tokenizer", "main_ppo", "save_model", "tiny_model"]
