@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         env = load_environment(args.environment, **dict(args.arg))
         return int(asyncio.run(args.run(env, args)))
-    except GymError as error:
+    except (GymError, OSError) as error:
         print(f"gym-core: {error}", file=sys.stderr)
         return 2
 
