@@ -213,7 +213,10 @@ class Worker:
             raise self._zygote_lost() from error
 
     def _receive(self) -> Any:
-        message = self._control.recv(1 << 16) if self._ends.poll(_END_S * 1000) else b""
+        message = b""
+        with suppress(ConnectionResetError):  # it was killed before it had read what it was sent
+            if self._ends.poll(_END_S * 1000):
+                message = self._control.recv(1 << 16)
         if not message:
             raise self._zygote_lost()
         return json.loads(message)

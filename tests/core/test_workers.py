@@ -556,3 +556,14 @@ def test_no_child_outlives_a_program_that_ends() -> None:
 
 def test_a_process_shares_one_pool() -> None:
     assert shared_workers() is shared_workers()
+
+
+async def test_a_zygote_that_dies_with_a_message_unread_costs_no_call() -> None:
+    workers = Workers(size=1)
+    zygote = await workers.call("os:getppid")
+    os.kill(zygote, signal.SIGSTOP)
+    calling = asyncio.ensure_future(workers.call("math:sqrt", 9.0))  # of another module, for which it is asked first
+    await asyncio.sleep(0.3)
+    os.kill(zygote, signal.SIGKILL)
+    assert await calling == 3.0
+    workers.close()
