@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 
 from benchmarks.hostile_answers import Answer, Verdict, answers
-from gym_core.sandbox import Sandbox
-from gym_core.sandbox.kernel import adopt_orphans
-from gym_core.workers import shared_workers
+from gym_core.processes import Sandbox, shared_workers
+from gym_core.processes.sandbox.kernel import adopt_orphans
 
 GRACE_S = 1.0
 CUT, CUT_S = 100, 2.0

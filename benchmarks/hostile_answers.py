@@ -10,7 +10,7 @@ from itertools import count, cycle, islice
 from gym_adapters.reasoning_gym import reasoning_gym
 from gym_core import ScriptedPolicy, rollout
 from gym_core.errors import WorkerLostError
-from gym_core.sandbox import Sandbox
+from gym_core.processes import Sandbox
 from gym_core.verifiers import code_match, json_match, math_match, regex_match
 
 CPU_S = 1.0

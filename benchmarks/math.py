@@ -20,8 +20,9 @@ from math_verify import parse, verify
 
 from benchmarks.math_cases import HARD
 from benchmarks.math_pairs import Pair, golden_pairs
-from gym_core.verifiers.math import MATH_VERIFY, math_match
-from gym_core.workers import shared_workers
+from gym_core.processes import shared_workers
+from gym_core.verifiers import math_match
+from gym_core.verifiers.math.match import MATH_VERIFY
 
 WARM_UP = 600
 

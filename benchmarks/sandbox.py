@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from gym_core.sandbox import Isolation, Sandbox
+from gym_core.processes import Isolation, Sandbox
 
 RUNS = 200
 FRESH_EVERY = 10

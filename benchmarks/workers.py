@@ -27,8 +27,8 @@ from typing import Any
 
 from pebble import ProcessPool
 
-from gym_core.sandbox import clocks
-from gym_core.workers import Workers
+from gym_core.processes import Workers
+from gym_core.processes.sandbox import clocks
 
 SIZE = 2
 CALLS = 2000

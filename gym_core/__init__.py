@@ -3,9 +3,23 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from gym_core.collect import collect
-from gym_core.environment import Environment, EnvironmentFactory, Score
-from gym_core.episode import Episode, open_episode, rollout
+from gym_core.collection import collect
+from gym_core.environments import (
+    Environment,
+    EnvironmentFactory,
+    Rollout,
+    RolloutError,
+    Score,
+    Task,
+    Tool,
+    jsonl,
+    load_environment,
+    mix,
+    read_rollouts,
+    tool,
+    write_rollouts,
+)
+from gym_core.episodes import Episode, open_episode, rollout, verify
 from gym_core.errors import (
     EnvironmentSpecError,
     EpisodeError,
@@ -18,22 +32,13 @@ from gym_core.errors import (
     ToolError,
 )
 from gym_core.export import Rows, kto_rows, preference_pairs, sft_rows, write_jsonl
-from gym_core.judges import Judge, Verdict
 from gym_core.messages import Message, ToolCall, ToolSchema, assistant, last_reply, system, text, tool_call, user
-from gym_core.mixes import load_environment, mix
-from gym_core.policies import Completion, Policy, ScriptedPolicy
-from gym_core.replay import verify
-from gym_core.rollouts import Rollout, RolloutError, read_rollouts, write_rollouts
-from gym_core.rubrics import Rubric
-from gym_core.tasks import Task, jsonl
-from gym_core.templates import ChatTemplate
-from gym_core.token_policies import Sampled, TokenizedPolicy, TokenPolicy
-from gym_core.tokens import TokenTrack
-from gym_core.tools import Tool, tool
+from gym_core.policies import Completion, Policy, Sampled, ScriptedPolicy, TokenizedPolicy, TokenPolicy
+from gym_core.tokens import ChatTemplate, TokenTrack
+from gym_core.verifiers import Judge, Rubric, Verdict
 
 if TYPE_CHECKING:
-    from gym_core.chat import ChatPolicy
-    from gym_core.vllm import VLLMPolicy
+    from gym_core.policies import ChatPolicy, VLLMPolicy
 
 __all__ = [
     "ChatPolicy",
@@ -93,11 +98,11 @@ __all__ = [
 ]
 
 
-_LAZY = {"ChatPolicy": "gym_core.chat", "VLLMPolicy": "gym_core.vllm"}
+_LAZY = ("ChatPolicy", "VLLMPolicy")
 """Names whose modules bring a client that takes long to import, or that is not always installed."""
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module("gym_core.policies"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

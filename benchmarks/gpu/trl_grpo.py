@@ -17,10 +17,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -32,6 +29,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from benchmarks.gpu.options import parse, parser
 from benchmarks.gpu.shown_calculator import ShownCalculator
 from examples.addition import Addition
 from examples.trl.smollm2 import load_smollm2
@@ -187,23 +185,10 @@ def report(options: argparse.Namespace, trainer: GRPOTrainer, watch: Stopwatch) 
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", choices=ENVIRONMENTS, default="addition")
-    parser.add_argument("--lora", action="store_true", help="train LoRA adapters; the default is all weights")
-    parser.add_argument("--vllm", action="store_true", help="generate with vLLM in the trainer's process")
-    parser.add_argument("--cpu", action="store_true", help="in 32-bit floats, to try the script out")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--rollouts", type=int, help="of one step (default: 128, on a CPU 16)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--date", default=date.today().isoformat(), help="of the run, for the record (default: today)")
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/gpu_trl_grpo"))
-    options = parser.parse_args()
-    if options.vllm and (options.cpu or find_spec("vllm") is None):
-        parser.error("--vllm needs a GPU and the package vllm")
-    if not options.cpu and not torch.cuda.is_available():
-        parser.error("there is no CUDA device; --cpu tries the script out without one")
-    options.rollouts = options.rollouts or (16 if options.cpu else 128)
-    return options
+    made = parser(__doc__, ENVIRONMENTS, steps=50, output_dir="outputs/gpu_trl_grpo")
+    made.add_argument("--lora", action="store_true", help="train LoRA adapters; the default is all weights")
+    made.add_argument("--vllm", action="store_true", help="generate with vLLM in the trainer's process")
+    return parse(made)
 
 
 def main() -> None:

@@ -16,9 +16,7 @@ import os
 import platform
 import time
 import warnings
-from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -30,6 +28,7 @@ import torch
 from transformers import PrinterCallback
 from trl import GRPOTrainer
 
+from benchmarks.gpu.options import parse, parser
 from benchmarks.gpu.shown_calculator import ShownCalculator
 from examples.addition import Addition
 from examples.trl.smollm2 import load_smollm2
@@ -73,6 +72,7 @@ def train(options: argparse.Namespace) -> tuple[GRPOTrainer, dict[str, float]]:
             max_completion_length=tokens,
             output_dir=str(options.output_dir),
             max_steps=options.steps,
+            seed=options.seed,
             learning_rate=3e-4,
             lr_scheduler_type="constant",
             per_device_train_batch_size=options.rollouts,
@@ -120,19 +120,9 @@ def report(options: argparse.Namespace, trainer: GRPOTrainer, rewards: dict[str,
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", choices=ENVIRONMENTS, default="addition")
-    parser.add_argument("--qlora", action="store_true", help="load the weights in 4 bits")
-    parser.add_argument("--cpu", action="store_true", help="to try the script out")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--rollouts", type=int, help="of one step (default: 128, on a CPU 16)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="of the run, for the record (default: today)")
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/gpu_unsloth_grpo"))
-    options = parser.parse_args()
-    if not options.cpu and not torch.cuda.is_available():
-        parser.error("there is no CUDA device; --cpu tries the script out without one")
-    options.rollouts = options.rollouts or (16 if options.cpu else 128)
-    return options
+    made = parser(__doc__, ENVIRONMENTS, steps=50, output_dir="outputs/gpu_unsloth_grpo")
+    made.add_argument("--qlora", action="store_true", help="load the weights in 4 bits")
+    return parse(made)
 
 
 def main() -> None:

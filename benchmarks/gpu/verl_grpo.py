@@ -14,15 +14,13 @@ import json
 import os
 import platform
 import shutil
-from datetime import date
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 
+from benchmarks.gpu.options import parse, parser
 from examples.trl.smollm2 import load_smollm2
 from gym_adapters.verl.data import write_data
 from gym_adapters.verl.overrides import overrides
@@ -128,23 +126,10 @@ def report(options: argparse.Namespace, steps: list[dict[str, Any]]) -> dict[str
 
 def parse_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", choices=ENVIRONMENTS, default="addition")
-    parser.add_argument("--vllm", action="store_true", help="generate with vLLM; the default is our rollout server")
-    parser.add_argument("--cpu", action="store_true", help="in 32-bit floats, to try the script out")
-    parser.add_argument("--tiny", action="store_true", help="89 thousand random weights instead of SmolLM2")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rollouts", type=int, help="of one step (default: 128, on a CPU 16)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--date", default=date.today().isoformat(), help="of the run, for the record (default: today)")
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/gpu_verl_grpo"))
-    options = parser.parse_args()
-    if options.vllm and (options.cpu or find_spec("vllm") is None):
-        parser.error("--vllm needs a GPU and the package vllm")
-    if not options.cpu and not torch.cuda.is_available():
-        parser.error("there is no CUDA device; --cpu tries the script out without one")
-    options.rollouts = options.rollouts or (16 if options.cpu else 128)
-    return options
+    made = parser(__doc__, ENVIRONMENTS, steps=30, output_dir="outputs/gpu_verl_grpo")
+    made.add_argument("--vllm", action="store_true", help="generate with vLLM; the default is our rollout server")
+    made.add_argument("--tiny", action="store_true", help="89 thousand random weights instead of SmolLM2")
+    return parse(made)
 
 
 def main() -> None:

@@ -10,17 +10,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from examples.calculator import Calculator
-from gym_core import (
-    EnvironmentFactory,
-    Message,
-    Rollout,
-    ScriptedPolicy,
-    Task,
-    assistant,
-    open_episode,
-    text,
-    tool_call,
-)
+from gym_core import EnvironmentFactory, Rollout, ScriptedPolicy, Task, assistant, open_episode, text, tool_call
+from gym_core.export.selection import template_messages
 
 STEPS = 600
 DEMONSTRATIONS = 2000
@@ -61,7 +52,7 @@ def warm_up(
     """Train a model on what the assistant says in demonstrations of the tasks."""
     demonstrations = asyncio.run(_demonstrations(env, tasks, replies, chooser=chooser))
     rows: Any = tokenizer.apply_chat_template(
-        [[_with_argument_objects(message) for message in demonstration.output] for demonstration in demonstrations],
+        [template_messages(demonstration.output) for demonstration in demonstrations],
         padding=True,
         return_dict=True,
         return_tensors="pt",
@@ -88,12 +79,3 @@ async def _demonstrations(
         await open_episode(env, task).run(ScriptedPolicy(replies(task, chooser)))
         for task in chooser.choices(tasks, k=DEMONSTRATIONS)
     ]
-
-
-def _with_argument_objects(message: Message) -> dict[str, Any]:
-    """Chat templates print the arguments of a call as the object they are."""
-    calls = [
-        {"type": "function", "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
-        for call in message.get("tool_calls", ())
-    ]
-    return {**message, "tool_calls": calls} if calls else dict(message)

@@ -14,12 +14,10 @@ from reasoning_gym.utils import SYSTEM_PROMPTS
 
 from gym_adapters.reasoning_gym.rows import from_json, to_json
 from gym_adapters.reasoning_gym.scores import score
-from gym_core.environment import Environment, Score
+from gym_core.environments import Environment, Rollout, Score, Task
 from gym_core.errors import EnvironmentSpecError, TaskError, WorkerHungError
 from gym_core.messages import system, user
-from gym_core.rollouts import Rollout
-from gym_core.tasks import Task
-from gym_core.workers import shared_workers
+from gym_core.processes import shared_workers
 
 
 class Question(Environment):

@@ -13,11 +13,8 @@ from reasoning_gym.utils import extract_answer
 
 from gym_adapters.reasoning_gym.environment import Question, ReasoningGym, reasoning_gym
 from gym_adapters.reasoning_gym.rows import from_json
-from gym_core.environment import EnvironmentFactory, Score
-from gym_core.mixes import mix
-from gym_core.rollouts import Rollout
-from gym_core.tasks import Task
-from gym_core.workers import shared_workers
+from gym_core.environments import EnvironmentFactory, Rollout, Score, Task, mix
+from gym_core.processes import shared_workers
 
 
 class PlainQuestion(Question):

@@ -18,8 +18,8 @@ from gym_core import (
     tool_call,
     user,
 )
-from gym_core.loop import submit
-from gym_core.mixes import as_environment, members
+from gym_core.environments import as_environment, members
+from gym_core.episodes import submit
 
 
 def gym_environment(

@@ -19,7 +19,7 @@ from gym_core import (
     assistant,
     tool_call,
 )
-from gym_core.mixes import as_environment, members
+from gym_core.environments import as_environment, members
 
 try:
     from trl import chat_template_utils as templates

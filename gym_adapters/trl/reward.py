@@ -17,10 +17,8 @@ from gym_adapters.trl.environment import Playground
 from gym_adapters.trl.groups import verify_groups_of_ranks
 from gym_adapters.trl.messages import from_trl
 from gym_core import EnvironmentFactory, Episode, Message, Rollout, open_episode, write_rollouts
-from gym_core.groups import judges_groups
-from gym_core.loop import submit
-from gym_core.mixes import as_environment
-from gym_core.replay import verify_episode
+from gym_core.environments import as_environment
+from gym_core.episodes import judges_groups, submit, verify_episode
 
 
 def gym_reward(

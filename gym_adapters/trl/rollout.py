@@ -23,9 +23,9 @@ from gym_core import (
     TokenPolicy,
     open_episode,
 )
-from gym_core.loop import submit
-from gym_core.mixes import as_environment
-from gym_core.token_policies import trained_track
+from gym_core.environments import as_environment
+from gym_core.episodes import submit
+from gym_core.policies import trained_track
 
 try:
     from trl.chat_template_utils import add_response_schema

@@ -12,7 +12,7 @@ from gym_adapters import trl
 from gym_adapters.trl.dataset import task_of
 from gym_adapters.trl.environment import episode_of_first_task
 from gym_core import ChatTemplate, EnvironmentFactory, EnvironmentSpecError, Task, user
-from gym_core.mixes import as_environment, members
+from gym_core.environments import as_environment, members
 
 _log = logging.getLogger(__name__)
 

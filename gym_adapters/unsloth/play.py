@@ -24,9 +24,8 @@ from gym_core import (
     TokenPolicy,
     open_episode,
 )
-from gym_core.groups import verify_groups
-from gym_core.loop import submit
-from gym_core.mixes import as_environment
+from gym_core.environments import as_environment
+from gym_core.episodes import submit, verify_groups
 
 
 def rollout_with_model(

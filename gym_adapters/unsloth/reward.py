@@ -13,7 +13,7 @@ from typing import Any
 from gym_adapters import trl
 from gym_adapters.unsloth.imports import NONE_SINCE, trl_version
 from gym_core import EnvironmentFactory, GymError
-from gym_core.loop import submit
+from gym_core.episodes import submit
 
 RETRIES = 2
 """How often what could not be scored is verified again, where TRL has no rewards of None."""

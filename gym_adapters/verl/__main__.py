@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gym_adapters.verl.data import write_data
 from gym_adapters.verl.overrides import overrides
 from gym_adapters.verl.rows import Source
 from gym_core import GymError
+from gym_core.cli import argument
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     entries.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="of the command data")
     for command in (data, entries):
         command.add_argument("environments", nargs="+", metavar="ENV", help="package.module:name")
-        command.add_argument("--arg", type=_argument, action="append", default=[], metavar="NAME=JSON", help=_ARG_HELP)
+        command.add_argument("--arg", type=argument, action="append", default=[], metavar="NAME=JSON", help=_ARG_HELP)
     doctor = commands.add_parser("doctor", help="find what would go wrong in a run, without training")
     doctor.set_defaults(run=_doctor)
     doctor.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="the arguments of verl.trainer.main_ppo")
@@ -52,16 +51,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _ARG_HELP = "for an ENV that is a function"
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"expected NAME=JSON, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -38,9 +38,8 @@ from gym_core import (
     open_episode,
     write_rollouts,
 )
-from gym_core.groups import has_group_verifier, verify_groups
-from gym_core.loop import submit
-from gym_core.token_policies import trained_track
+from gym_core.episodes import has_group_verifier, submit, verify_groups
+from gym_core.policies import trained_track
 
 _log = logging.getLogger(__name__)
 
@@ -83,18 +82,18 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
 
         uid, session = row.get("uid", uuid4().hex), row.get("session_id", uuid4().hex)
         rollout, group = await play_in_group(uid, session, play(), judge)
-        step = int(row.get("global_steps", 0))
+        reward, step = _reward(rollout, group), int(row.get("global_steps", 0))
         _record(rollout, options, step)
         # Weights are numbered by the step that made them; those of a rollout that sampled nothing are the newest.
         first, last = engine.steps or (max(step - 1, 0),) * 2
         extra_fields = {
             "min_global_steps": first,
             "max_global_steps": last,
-            "reward_extra_info": reward_extra_info(rollout, gym.source.components),
+            "reward_extra_info": reward_extra_info(rollout, gym.source.components, score=reward),
             "turn_scores": [],
             "tool_rewards": [],
         }
-        return self._output(rollout, _track(rollout, template), engine, _reward(rollout, group), extra_fields)
+        return self._output(rollout, _track(rollout, template), engine, reward, extra_fields)
 
     def _template(self) -> tuple[ChatTemplate, Any]:
         return _template(

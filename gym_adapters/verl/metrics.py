@@ -11,15 +11,15 @@ _RENAMED = {"reward": "reward_component"}
 """verl's validation has a `reward` of its own, and would count ours into it."""
 
 
-def reward_extra_info(rollout: Rollout, components: Sequence[str]) -> dict[str, float]:
+def reward_extra_info(rollout: Rollout, components: Sequence[str], *, score: float) -> dict[str, float]:
     """The metrics of one rollout; `acc` is what verl's validation shows first.
 
     Args:
-        rollout: Finished. Where it has no reward, `unscored` is 1.0, and `score` and `acc` are 0.0, which is how verl's
-            validation counts its own failures: it knows no missing numbers.
+        rollout: Finished. Where it has no reward, `unscored` is 1.0.
         components: The names to give; NaN for those that this rollout does not have. Others are left out.
+        score: Its reward, or what stands for it: verl, which also filters groups by `score` or `acc`, knows no missing
+            numbers.
     """
-    score = 0.0 if rollout.reward is None else rollout.reward
     parts = {_RENAMED.get(name, name): rollout.components.get(name, nan) for name in components}
     return {"score": score, "acc": score, **parts, **rollout.rates, "unscored": float(rollout.reward is None)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gym_adapters.verl.reward import is_single_turn
 from gym_adapters.verl.rows import Source
 from gym_core import EnvironmentSpecError
-from gym_core.mixes import members
+from gym_core.environments import members
 
 REWARD = "reward.custom_reward_function.path=pkg://gym_adapters.verl.reward"
 AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop=gym"

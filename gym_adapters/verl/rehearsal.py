@@ -12,7 +12,7 @@ from typing import Any
 from gym_adapters.verl.compat import AgentLoopWorker, DataProto, TokenOutput, collate_fn
 from gym_adapters.verl.rows import gym_row
 from gym_core import ToolSchema, assistant, open_episode, tool_call, user
-from gym_core.renderers import Renderer
+from gym_core.tokens import Renderer
 
 SAMPLED, CONTEXT, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from gym_adapters.verl.metrics import reward_extra_info
 from gym_adapters.verl.rows import GymRow, gym_row
 from gym_core import Environment, GymError, Rollout, ScriptedPolicy, open_episode
-from gym_core.loop import submit
+from gym_core.episodes import submit
 
 
 def compute_score(
@@ -34,7 +34,7 @@ def compute_score(
     rollout = submit(_verify(row, solution_str)).result()
     if rollout.reward is None:
         rollout.raise_for_error()
-    return reward_extra_info(rollout, row.source.components)
+    return reward_extra_info(rollout, row.source.components, score=cast("float", rollout.reward))
 
 
 async def _verify(row: GymRow, reply: str) -> Rollout:

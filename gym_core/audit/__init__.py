@@ -13,9 +13,8 @@ from gym_core.audit.findings import Finding, Thresholds, by_policy, find, reward
 from gym_core.audit.leaks import find_leaks
 from gym_core.audit.remade import find_changed
 from gym_core.audit.trials import Trial, play_all, read
-from gym_core.environment import EnvironmentFactory
+from gym_core.environments import EnvironmentFactory, Rollout
 from gym_core.errors import GymError
-from gym_core.rollouts import Rollout
 
 __all__ = ["Audit", "Finding", "PolicyRow", "Thresholds", "audit"]
 

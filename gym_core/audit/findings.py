@@ -11,8 +11,7 @@ from typing import Any
 
 from gym_core.audit.probes import Kind, answer_text
 from gym_core.audit.trials import Trial
-from gym_core.rollouts import Rollout
-from gym_core.tasks import Task
+from gym_core.environments import Rollout, Task
 
 _WORTH_A_NOTE = 0.02  # of reward
 _ENOUGH_TASKS = 16  # to tell a common answer from chance

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gym_core.audit.findings import Finding, Thresholds
 from gym_core.audit.probes import answer_text, is_same
+from gym_core.environments import Rollout
 from gym_core.messages import Message, text
-from gym_core.rollouts import Rollout
 
 _MARKED = (
     r"####\s*{}(?!\w|\.\d)",

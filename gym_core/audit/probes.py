@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from gym_core.check import GOLD_FORMS, as_text
+from gym_core.audit.check import GOLD_FORMS, as_text
+from gym_core.environments import Task
 from gym_core.messages import Message, text
-from gym_core.tasks import Task
 
 CONSTANTS = ("0", "1", "yes", "no", "a", "I do not know")
 RANDOM_LENGTHS = (1, 3, 10, 30, 100, 300, 1000)

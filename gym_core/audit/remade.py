@@ -10,11 +10,9 @@ from itertools import islice
 from typing import Any
 
 from gym_core.audit.findings import Finding
-from gym_core.environment import EnvironmentFactory
+from gym_core.environments import EnvironmentFactory, Task, load_environment, members
 from gym_core.errors import WorkerError
-from gym_core.mixes import load_environment, members
-from gym_core.tasks import Task
-from gym_core.workers import shared_workers
+from gym_core.processes import shared_workers
 
 _CPU_S = 600.0
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from itertools import repeat
 from statistics import mean
 
+from gym_core.audit.check import GOLD_FORMS
 from gym_core.audit.probes import Probe, answer_text, asked_form, gold_probes, is_same, junk_probes
-from gym_core.check import GOLD_FORMS
-from gym_core.environment import Environment, EnvironmentFactory
-from gym_core.episode import open_episode
+from gym_core.environments import Environment, EnvironmentFactory, Rollout, Task
+from gym_core.episodes import open_episode
 from gym_core.policies import ScriptedPolicy
-from gym_core.rollouts import Rollout
-from gym_core.tasks import Task
 
 _FORM_TASKS = 3
 """Tasks that are played to find the form in which the answer is accepted."""

@@ -9,6 +9,7 @@ from itertools import takewhile
 from statistics import mean
 from typing import Any
 
+from gym_core.environments import Rollout
 from gym_core.export.rows import Rows
 from gym_core.export.selection import (
     message_key,
@@ -19,7 +20,6 @@ from gym_core.export.selection import (
     template_messages,
     tools_column,
 )
-from gym_core.rollouts import Rollout
 
 _TRAINING = (
     "TRL and Unsloth: `{config}(max_length=...)`, of which 1024 is the default. The loss falls on all of a completion, "

@@ -9,10 +9,10 @@ from itertools import takewhile
 from math import isfinite
 from typing import Any, cast
 
+from gym_core.environments import Rollout
+from gym_core.episodes import group_key
 from gym_core.errors import GymError
-from gym_core.groups import group_key
 from gym_core.messages import Message, ToolCall
-from gym_core.rollouts import Rollout
 
 
 def scored(rollouts: Iterable[Rollout], dropped: Counter[str], *, keep_truncated: bool) -> list[Rollout]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any, Literal, cast
 
+from gym_core.environments import Rollout
 from gym_core.errors import GymError, TemplateError
 from gym_core.export.rows import Rows
 from gym_core.export.selection import message_problem, origin, reward, select, template_messages, tools_column
 from gym_core.messages import Message, assistant, user
-from gym_core.renderers import Renderer
-from gym_core.rollouts import Rollout
+from gym_core.tokens import Renderer
 
 Form = Literal["messages", "text", "tokens"]
 

@@ -10,7 +10,7 @@ from gym_core import EnvironmentFactory, MissingDependencyError
 from gym_core.audit import Audit, audit
 from gym_core.audit.remade import find_changed
 from gym_core.cli import main
-from gym_core.mixes import members
+from gym_core.environments import members
 
 try:
     from gym_adapters.reasoning_gym.library import library

@@ -189,7 +189,10 @@ def test_a_rollout_that_failed_gets_the_mean_of_its_group(play, client):
     replies = in_turn("1<|im_end|>", "0<|im_end|>", "break<|im_end|>", "1<|im_end|>")
     rows = play(spec(Echo), Echo.tasks[1], client(replies), n=4)
 
-    assert [row.reward_score for row in rows] == [1.0, 0.0, pytest.approx(2 / 3), 1.0]
+    rewards = [1.0, 0.0, pytest.approx(2 / 3), 1.0]
+    assert [row.reward_score for row in rows] == rewards
+    for name in ("score", "acc"):  # by which verl may filter groups
+        assert [row.extra_fields["reward_extra_info"][name] for row in rows] == rewards
 
 
 def test_an_environment_judges_the_rollouts_of_a_prompt_together(play, client):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from gym_core.errors import WorkerLostError
-from gym_core.sandbox import Sandbox
-from gym_core.verifiers.code import code_match
-from tests.core.test_sandbox import REFUSAL, isolated
+from gym_core.processes import Sandbox
+from gym_core.verifiers import code_match
+from tests.core.processes.test_sandbox import REFUSAL, isolated
 
 ISOLATION = "none" if REFUSAL else "namespaces"
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gym_core.verifiers.instructions import _CHECKS, instruction_match
+from gym_core.verifiers import instruction_match
+from gym_core.verifiers.instructions import _CHECKS
 
 
 def row(name: str, **kwargs) -> dict:

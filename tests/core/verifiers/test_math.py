@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from benchmarks.math_pairs import golden_pairs, hard_pairs, latex_pairs
 from gym_core.errors import MissingDependencyError, WorkerLostError
-from gym_core.verifiers import math as math_module
-from gym_core.verifiers.algebra import algebra_match
-from gym_core.verifiers.math import math_match
-from gym_core.workers import Workers
+from gym_core.processes import Workers
+from gym_core.verifiers import math_match
+from gym_core.verifiers.math import match as math_module
+from gym_core.verifiers.math.algebra import algebra_match
 
 math_verify = pytest.importorskip("math_verify")
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("math_verify")
 
 from gym_core.verifiers import math_match
-from gym_core.verifiers.math_worker import math_verify_match
+from gym_core.verifiers.math.worker import math_verify_match
 
 DOCS = (Path(__file__).parents[3] / "docs" / "math.md").read_text(encoding="utf-8")
 ROWS = [line.split(" | ") for line in DOCS.splitlines() if line.startswith("| `") and "both say" not in line]

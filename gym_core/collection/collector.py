@@ -1,0 +1,71 @@
+"""Many rollouts at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import repeat
+
+from gym_core.environments import EnvironmentFactory, Rollout, Task
+from gym_core.episodes import has_group_verifier, open_episode, verify_groups
+from gym_core.policies import Policy
+
+
+async def collect(
+    env: EnvironmentFactory,
+    policy: Policy,
+    *,
+    tasks: Iterable[Task] | None = None,
+    samples: int = 1,
+    concurrency: int = 64,
+) -> AsyncIterator[Rollout]:
+    """Play tasks and yield each rollout as it ends; tasks are drawn only as there is room, so they may be endless.
+
+    Where the environment judges groups (`Environment.verify_group`), the rollouts of a task are yielded together.
+
+    Args:
+        env: What is played.
+        policy: Called by up to `concurrency` episodes at a time.
+        tasks: The default is all of the environment's.
+        samples: Rollouts of each task: the size of a group.
+        concurrency: Episodes that live at the same time.
+    """
+    groups = (_Group(env, task, samples) for task in (env.tasks if tasks is None else tasks))
+    waiting = (group for group in groups for _ in repeat(None, samples))
+    playing: set[asyncio.Task[list[Rollout]]] = set()
+    ended: set[asyncio.Task[list[Rollout]]] = set()
+    try:
+        while True:
+            for group in _first(waiting, concurrency - len(playing)):
+                playing.add(asyncio.ensure_future(group.play(policy)))  # one by one: drawing the next task may fail
+            for player in ended:
+                for rollout in player.result():
+                    yield rollout
+            if not playing:
+                return
+            ended, playing = await asyncio.wait(playing, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for player in playing:
+            player.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+
+
+class _Group:
+    """The rollouts of one task that are still to be judged together."""
+
+    def __init__(self, env: EnvironmentFactory, task: Task, samples: int) -> None:
+        self._env, self._task, self._samples = env, task, samples
+        self._rollouts: list[Rollout] = []
+
+    async def play(self, policy: Policy) -> list[Rollout]:
+        """Play one more; gives what has its verdict by now."""
+        episode = open_episode(self._env, self._task)
+        rollout = await episode.run(policy)
+        if not has_group_verifier(type(episode.env)):
+            return [rollout]
+        self._rollouts.append(rollout)
+        return await verify_groups(self._env, self._rollouts) if len(self._rollouts) == self._samples else []
+
+
+def _first(groups: Iterator[_Group], count: int) -> Iterator[_Group]:
+    return (group for _, group in zip(range(count), groups, strict=False))

@@ -1,0 +1,34 @@
+"""What an author of environments writes, and what playing one gives: tasks, tools, scores and rollouts."""
+
+from gym_core.environments.environment import Environment, EnvironmentFactory, Score
+from gym_core.environments.mixes import as_environment, load_environment, members, mix
+from gym_core.environments.rollouts import (
+    ErrorKind,
+    Rollout,
+    RolloutError,
+    StopReason,
+    read_rollouts,
+    write_rollouts,
+)
+from gym_core.environments.tasks import Task, jsonl
+from gym_core.environments.tools import Tool, tool
+
+__all__ = [
+    "Environment",
+    "EnvironmentFactory",
+    "ErrorKind",
+    "Rollout",
+    "RolloutError",
+    "Score",
+    "StopReason",
+    "Task",
+    "Tool",
+    "as_environment",
+    "jsonl",
+    "load_environment",
+    "members",
+    "mix",
+    "read_rollouts",
+    "tool",
+    "write_rollouts",
+]

@@ -1,0 +1,134 @@
+"""The environment: one episode of one task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkable
+
+from gym_core.environments.tasks import Task
+from gym_core.environments.tools import Tool, class_tools
+from gym_core.errors import EpisodeError
+from gym_core.messages import Message
+
+if TYPE_CHECKING:
+    from gym_core.environments.rollouts import Rollout
+
+
+@dataclass(frozen=True)
+class Score:
+    """A reward with the named parts it was made of.
+
+    Attributes:
+        reward: Any finite number; most verifiers stay in [0, 1].
+        components: Finite numbers, raw and unweighted; logged by the trainers' adapters.
+    """
+
+    reward: float
+    components: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in [("reward", self.reward), *self.components.items()]:
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise EpisodeError(f"{name!r} of a score must be a finite number, not {value!r}")
+        object.__setattr__(self, "reward", float(self.reward))
+        object.__setattr__(self, "components", {name: float(value) for name, value in self.components.items()})
+
+
+class Environment:
+    """One episode of one task: its state, its tools and its verifier.
+
+    An instance serves one rollout and is then thrown away, so its state is simply its attributes. Only `verify` is
+    required; every hook and tool may be `async` (a sync one runs on the event loop, so it must not block). `Episode`
+    is what calls them.
+
+    Attributes:
+        name: Names the metrics, `gym/<name>/...`; the class name unless the class sets it.
+        tasks: What can be played; may be endless.
+        max_turns: Assistant messages after which the episode is cut off and verified as it stands.
+        tool_timeout_s: Seconds after which an async tool is given up; the policy is told.
+        timeout_s: Wall seconds for the whole episode, or None for no limit; past it the rollout has no reward, because
+            a slow machine is not the policy's fault.
+        done: A tool sets it to True to end the episode; later calls of the same turn are refused.
+
+    Example:
+        >>> class Echo(Environment):
+        ...     def verify(self, rollout):
+        ...         return rollout.last_reply == self.task.answer
+    """
+
+    name: ClassVar[str]
+    tasks: ClassVar[Iterable[Task]] = ()
+    max_turns: int = 16
+    tool_timeout_s: float = 60.0
+    timeout_s: float | None = None
+    _class_tools: ClassVar[dict[str, Tool]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = vars(cls).get("name", cls.__name__)
+        cls._class_tools = class_tools(cls)
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.done = False
+        self.tools: dict[str, Tool] = {name: tool.bind(self) for name, tool in self._class_tools.items()}
+
+    def setup(self) -> list[Message] | Awaitable[list[Message] | None] | None:
+        """Prepare the state; called once, first.
+
+        Returns:
+            The whole opening conversation, or None for the task's prompt.
+        """
+        return None
+
+    def respond(self, message: Message) -> Message | list[Message] | Awaitable[Message | list[Message] | None] | None:
+        """Answer an assistant message that called no tool, as the user would; None ends the episode."""
+        return None
+
+    def verify(self, rollout: Rollout) -> float | Score | Awaitable[float | Score]:
+        """Judge the finished episode; called once, unless something broke.
+
+        Args:
+            rollout: All that happened, its reward still None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement verify")
+
+    @classmethod
+    def verify_group(cls, rollouts: Sequence[Rollout]) -> Sequence[float | Score] | Awaitable[Sequence[float | Score]]:
+        """Judge all rollouts of a task together, after each has its own reward; the default keeps those.
+
+        For what only a group can tell: a ranking, the best of n, a length penalty relative to the others.
+
+        Args:
+            rollouts: Those of one task that have a reward, in no particular order; never empty.
+
+        Returns:
+            The reward of each, in that order.
+        """
+        return [cast("float", rollout.reward) for rollout in rollouts]
+
+    def close(self) -> Awaitable[None] | None:
+        """Release what `setup` acquired; called once, last, whatever happened."""
+        return None
+
+
+@runtime_checkable
+class EnvironmentFactory(Protocol):
+    """What adapters call `env`: an Environment class, a mix, or anything else with a name and tasks that opens one."""
+
+    @property
+    def name(self) -> str:
+        """Names the metrics."""
+        ...
+
+    @property
+    def tasks(self) -> Iterable[Task]:
+        """What can be played; may be endless."""
+        ...
+
+    def __call__(self, task: Task, /) -> Environment:
+        """An environment for one episode of this task; cheap, since the work belongs in `setup`."""
+        ...

@@ -1,0 +1,30 @@
+"""What can be killed: functions, programs and environments in child processes."""
+
+from gym_core.processes.sandbox import (
+    Backend,
+    Command,
+    Docker,
+    End,
+    Isolation,
+    Limit,
+    Ran,
+    Sandbox,
+    Started,
+    shared_sandbox,
+)
+from gym_core.processes.workers import Workers, shared_workers
+
+__all__ = [
+    "Backend",
+    "Command",
+    "Docker",
+    "End",
+    "Isolation",
+    "Limit",
+    "Ran",
+    "Sandbox",
+    "Started",
+    "Workers",
+    "shared_sandbox",
+    "shared_workers",
+]

@@ -1,0 +1,164 @@
+"""Isolation: the namespaces of the zygote and of its runs, and the few files that runs can see."""
+
+import importlib
+import os
+import signal
+import socket
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gym_core.processes.sandbox import kernel
+
+BOX = "/box"
+"""The only directory a run can write to: its own, in memory, and its current one."""
+
+_NOBODY = 65534  # a user other than root, whose processes no limit would count
+_RUN_ID = 1000
+_RUN_NAMESPACES = (
+    kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+)
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the zygote keeps of the host, to isolate its runs with; no run gets any of it.
+
+    Attributes:
+        proc: A descriptor of the host's /proc.
+        pid_namespace: A descriptor of the zygote's own pid namespace.
+        run_as: The user of the runs, as the zygote's user namespace numbers it.
+        call_filter: The filter of system calls.
+    """
+
+    proc: int
+    pid_namespace: int
+    run_as: int
+    call_filter: bytes
+
+
+def enter_namespaces() -> Host:
+    """Continue as the first process of new user, pid and mount namespaces; the process that was started only waits.
+
+    Raises:
+        OSError: They are not permitted here.
+    """
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    call_filter = kernel.system_call_filter()
+    is_root = os.geteuid() == 0
+    nobody = f"\n1 {_NOBODY} 1" if is_root else ""
+    users, groups = f"0 {os.geteuid()} 1{nobody}", f"0 {os.getegid()} 1{nobody}"
+    begin_read, begin = os.pipe()
+    mapper = os.fork()  # only from outside can more than one user be mapped
+    if mapper == 0:
+        os.close(begin)
+        os.read(begin_read, 1)
+        with suppress(OSError):
+            _write_maps(proc, f"{os.getppid()}", users, groups, deny_groups=not is_root)
+            os._exit(0)
+        os._exit(1)
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
+    os.close(begin)
+    os.close(begin_read)
+    if os.waitpid(mapper, 0)[1]:
+        raise OSError("the users of a new user namespace could not be mapped")
+    zygote = os.fork()
+    if zygote:
+        os.waitpid(zygote, 0)
+        os._exit(0)
+    kernel.die_with_parent(signal.SIGKILL)
+    return Host(proc, os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc), int(is_root), call_filter)
+
+
+def isolate_run(host: Host, disk_bytes: int) -> None:
+    """Move a forked run, which is in a pid namespace already, into its other namespaces and its box."""
+    if host.run_as:
+        os.setgroups([])
+        os.setresgid(host.run_as, host.run_as, host.run_as)
+        os.setresuid(host.run_as, host.run_as, host.run_as)
+        kernel.own_proc_files()
+    users, groups = f"{_RUN_ID} {os.geteuid()} 1", f"{_RUN_ID} {os.getegid()} 1"
+    kernel.unshare(_RUN_NAMESPACES)
+    _write_maps(host.proc, "self", users, groups, deny_groups=True)
+    os.close(host.proc)
+    socket.sethostname("sandbox")
+    options = f"size={disk_bytes},nr_inodes=4096,mode=700"
+    kernel.mount("tmpfs", BOX, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    os.chdir(BOX)
+    kernel.drop_capabilities()
+
+
+def hide_host() -> None:
+    """Leave only what runs may see: the system's programs, the standard library, and the packages imported so far."""
+    hidden, packages = _site_directories(), _imported_packages()
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+    os.mkdir("/tmp/old")
+    kernel.pivot_root("/tmp", "/tmp/old")
+    os.chdir("/")
+    for path in (*_SYSTEM, *DEVICES, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")):
+        _show(path)
+    for path in hidden:
+        if os.path.isdir(path):
+            kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+    for path in packages:
+        _show(path)
+    os.mkdir(BOX)
+    if not os.path.exists("/tmp"):
+        os.symlink(BOX, "/tmp")
+    kernel.detach("/old")
+    os.rmdir("/old")
+    kernel.make_read_only("/")
+    sys.path[:] = [path for path in sys.path if os.path.exists(path)]
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+
+
+def _site_directories() -> set[str]:
+    """Where packages are installed, those of the caller among them, with answers in them perhaps."""
+    library = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    sites = {os.path.abspath(path) for path in sys.path if os.path.isdir(path)}
+    sites |= {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    sites |= {f"{path}/site-packages" for path in library}
+    return {path for path in sites if path not in library and os.path.basename(path) != "lib-dynload"}
+
+
+def _imported_packages() -> set[str]:
+    packages, sites = set(), _site_directories()
+    for module in list(sys.modules.values()):
+        file: str = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "")
+        around = [site for site in sites if file and Path(file).is_relative_to(site)]
+        if around:
+            site = max(around, key=len)  # the innermost: a project's own directory may hold the environment too
+            top = Path(site, Path(file).relative_to(site).parts[0])
+            libraries = Path(site, f"{top.name}.libs")  # where wheels keep their shared libraries
+            packages |= {str(top)} | ({str(libraries)} if libraries.exists() else set())
+    return packages
+
+
+def _show(path: str) -> None:
+    """Bind a path of the old root, or copy the link it is, unless it is there already."""
+    old = "/old" + path
+    if os.path.lexists(path) or not os.path.lexists(old):
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(old):
+        os.symlink(os.readlink(old), path)
+        return
+    if os.path.isdir(old):
+        os.mkdir(path)
+    else:
+        os.close(os.open(path, os.O_CREAT))
+    kernel.mount(old, path, None, kernel.MS_BIND | kernel.MS_REC)
+
+
+def _write_maps(proc: int, process: str, users: str, groups: str, *, deny_groups: bool) -> None:
+    for name, text in (("setgroups", "deny" if deny_groups else ""), ("uid_map", users), ("gid_map", groups)):
+        if text:
+            descriptor = os.open(f"{process}/{name}", os.O_WRONLY, dir_fd=proc)
+            os.write(descriptor, text.encode())
+            os.close(descriptor)

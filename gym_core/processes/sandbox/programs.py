@@ -1,0 +1,116 @@
+"""Programs that isolate a run, such as bubblewrap."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gym_core.errors import WorkerLostError
+from gym_core.processes.sandbox import child, kernel
+from gym_core.processes.sandbox.backends import BOX_ENV, ENV, End, RefusedError
+from gym_core.processes.sandbox.isolation import BOX, DEVICES
+
+_SIGNALLED = 128  # a shell's exit status for signal n, and bubblewrap's, is this and n
+
+
+class Command:
+    """Starts each run by a program that isolates, such as bubblewrap; the interpreter starts anew every time.
+
+    The program must end its run when it is killed.
+
+    Args:
+        prefix: The program and its arguments; the command line of an interpreter is put after them.
+        python: The interpreter, as the program's file system names it.
+    """
+
+    tells_start = True
+
+    def __init__(self, prefix: Sequence[str], *, python: str = sys.executable) -> None:
+        self._command = [*prefix, *interpreter(python)]
+
+    def start(self, stdin: int, stdout: int, stderr: int, *, cpu_s: float) -> "Program":
+        try:
+            return Program(
+                subprocess.Popen(
+                    self._command, stdin=stdin, stdout=stdout, stderr=stderr, env=ENV, cwd="/", start_new_session=True
+                )
+            )
+        except OSError as error:
+            raise WorkerLostError(f"{self._command[0]} can't be started: {error}") from error
+
+    def is_alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Leave the runs to those who started them."""
+
+
+def interpreter(python: str) -> list[str]:
+    """The command line of an interpreter that reads a run from its standard input and plays it."""
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kernel, child)]
+    return [python, "-P", "-c", "\n".join([*sources, "main(seal)"])]
+
+
+class Program:
+    """A run whose isolating program is a child of this process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self._pidfd = os.pidfd_open(process.pid)
+
+    def fileno(self) -> int:
+        return self._pidfd
+
+    def kill(self) -> None:
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def end(self) -> End:
+        _, status, usage = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        exit_status = self._process.returncode
+        if exit_status > _SIGNALLED:
+            exit_status = _SIGNALLED - exit_status
+        return End(exit_status, usage.ru_utime + usage.ru_stime)
+
+    def close(self) -> None:
+        if self._process.returncode is None:
+            self.kill()
+            self._process.wait()
+        os.close(self._pidfd)
+
+
+def bubblewrap(disk_bytes: int) -> Command:
+    """Runs by bubblewrap. They see all installed packages, not only the imported ones.
+
+    Raises:
+        RefusedError: It is not installed, can't isolate, or would run as root, whose processes no limit counts.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise RefusedError("bwrap is not installed")
+    if os.geteuid() == 0:
+        raise RefusedError("bwrap can't limit the processes of root")
+    packages = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    shown = {"/usr", sys.prefix, sys.base_prefix, *filter(os.path.isdir, packages)}
+    prefix = [program, "--unshare-all", "--unshare-user", "--die-with-parent", "--cap-drop", "ALL"]
+    for path in ("/bin", "/lib", "/lib64"):
+        if os.path.islink(path):
+            prefix += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            shown.add(path)
+    for path in sorted(shown):
+        prefix += ["--ro-bind", path, path]
+    for path in DEVICES:
+        prefix += ["--dev-bind", path, path]
+    prefix += ["--size", str(disk_bytes), "--tmpfs", BOX, "--chdir", BOX, "--remount-ro", "/"]
+    for name, value in {**BOX_ENV, "PYTHONPATH": os.pathsep.join(packages)}.items():
+        prefix += ["--setenv", name, value]
+    probe = subprocess.run([*prefix, sys.executable, "-c", ""], stdin=subprocess.DEVNULL, capture_output=True)
+    if probe.returncode:
+        raise RefusedError(probe.stderr.decode(errors="replace").strip() or "bwrap failed")
+    return Command(prefix)

@@ -1,0 +1,166 @@
+"""The sandbox: programs that a model wrote, run where they can do no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import Any, Literal, get_args
+
+from gym_core.errors import WorkerLostError
+from gym_core.processes.sandbox.backends import Backend, RefusedError, Zygote
+from gym_core.processes.sandbox.programs import bubblewrap
+from gym_core.processes.sandbox.watch import Ran, Request, watch
+
+Isolation = Literal["namespaces", "bubblewrap", "none"]
+"""Ways to isolate. "none" is for trusted code: it has limits and a directory of its own, and sees the whole machine."""
+
+PROCESSES = 8
+DISK_BYTES = 64 << 20
+_shared: dict[tuple[int, tuple[str, ...]], Sandbox] = {}  # by process and modules
+
+
+class Sandbox:
+    """Runs Python programs that nobody has read, each isolated from the machine and from all others.
+
+    A run can read the standard library, the imported packages, the system's programs and its own files; it can write to
+    its own directory, in memory; it has no network. Usable from any thread and any event loop. No run outlives `close`,
+    nor this process.
+
+    Attributes:
+        modules: What is imported already when a program starts.
+
+    Args:
+        modules: What is imported already when a program starts, such as `numpy`. No other package can be imported.
+        isolation: A way to isolate, or one's own back end. None takes namespaces, or else bubblewrap, or else refuses.
+        size: The most runs at a time; the default is one per core, at most 4. Further ones queue.
+    """
+
+    def __init__(
+        self, modules: Sequence[str] = (), *, isolation: Isolation | Backend | None = None, size: int | None = None
+    ) -> None:
+        if isinstance(isolation, str) and isolation not in get_args(Isolation):
+            raise ValueError(f"isolation must be one of {get_args(Isolation)}, not {isolation!r}")
+        self.modules = tuple(modules)
+        self._isolation = isolation
+        self._backend: Backend | None = None
+        self._opening = threading.Lock()
+        self._closed = threading.Event()
+        self._threads = ThreadPoolExecutor(size or min(4, os.cpu_count() or 1), thread_name_prefix="gym-sandbox")
+
+    async def run(
+        self,
+        code: str,
+        *,
+        stdin: str = "",
+        files: Mapping[str, str] | None = None,
+        cpu_s: float = 5.0,
+        wall_s: float = 60.0,
+        memory_bytes: int = 512 << 20,
+        output_bytes: int = 1 << 20,
+    ) -> Ran:
+        """Run a program; cancelling the call kills it.
+
+        Args:
+            code: The program.
+            stdin: What it reads from standard input.
+            files: What is in its directory, by relative path.
+            cpu_s: CPU seconds it may use; another process it starts may use as many, in whole seconds.
+            wall_s: Seconds it may take. Past them, a run that was asleep for more than half of them has met its limit,
+                and one that was kept waiting is lost, by a machine that is too slow.
+            memory_bytes: Address space of each of its processes, above what the imported modules take.
+            output_bytes: The most it may write to standard output, and to standard error.
+
+        Raises:
+            WorkerLostError: The sandbox can't isolate here, was closed, or lost the run; or the machine is too slow.
+            ValueError: A file's path leads out of the directory.
+        """
+        header = {
+            "code": code,
+            "files": {_inside(name): text for name, text in (files or {}).items()},
+            "modules": self.modules,
+            "cpu_s": cpu_s,
+            "memory_bytes": memory_bytes,
+            "processes": PROCESSES,
+            "disk_bytes": DISK_BYTES,
+        }
+        request = Request(_encode(header, stdin), cpu_s, wall_s, output_bytes)
+        try:
+            future = self._threads.submit(self._run, request)
+        except RuntimeError as error:
+            raise WorkerLostError("the sandbox is closed, it takes no more runs") from error
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            future.cancel()
+            request.cancelled.set()
+
+    def close(self) -> None:
+        """Kill all runs; they and those in the queue are lost."""
+        self._closed.set()
+        self._threads.shutdown()
+        if self._backend:
+            self._backend.close()
+
+    def _run(self, request: Request) -> Ran:
+        if self._closed.is_set() or request.cancelled.is_set():
+            raise WorkerLostError("the run was cancelled")
+        return watch(self._open(), request, self._closed)
+
+    def _open(self) -> Backend:
+        with self._opening:
+            if self._backend and not self._backend.is_alive():
+                self._backend.close()
+                self._backend = None
+            if self._backend is None:
+                self._backend = _open_backend(self._isolation, self.modules)
+            return self._backend
+
+
+def shared_sandbox(modules: Sequence[str] = ()) -> Sandbox:
+    """The sandbox of this process for a set of modules; closed at exit."""
+    key = (os.getpid(), tuple(modules))  # a forked process must not use its parent's zygote
+    return _shared.get(key) or _shared.setdefault(key, Sandbox(modules))
+
+
+@atexit.register
+def _close_shared() -> None:
+    for key in [key for key in _shared if key[0] == os.getpid()]:
+        _shared.pop(key).close()
+
+
+def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str]) -> Backend:
+    if isolation is not None and not isinstance(isolation, str):
+        return isolation
+    ways: dict[str, Callable[[], Backend]] = {
+        "namespaces": lambda: Zygote(modules, isolate=True, disk_bytes=DISK_BYTES),
+        "bubblewrap": lambda: bubblewrap(DISK_BYTES),
+        "none": lambda: Zygote(modules, isolate=False, disk_bytes=DISK_BYTES),
+    }
+    problems = []
+    for way in [isolation] if isolation else ["namespaces", "bubblewrap"]:
+        try:
+            return ways[way]()
+        except RefusedError as error:
+            problems.append(f"{way}: {error}")
+    raise WorkerLostError(
+        f"a sandbox must isolate the code it runs, and can't here ({'; '.join(problems)}); "
+        "Sandbox(isolation='none') runs code that you trust"
+    )
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"a file of a run must have a relative path without '..', not {name!r}")
+    return name
+
+
+def _encode(header: Mapping[str, Any], stdin: str) -> bytes:
+    head = json.dumps(header).encode()
+    return len(head).to_bytes(8, "big") + head + stdin.encode(errors="surrogatepass")

@@ -1,0 +1,147 @@
+"""The pool: threads that hand calls to workers, and what a fork or the end of this process means for them."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import pickle
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gym_core.errors import WorkerLostError
+from gym_core.processes.workers.limits import Call
+from gym_core.processes.workers.worker import Worker
+
+_END_S = 10.0
+
+
+class Workers:
+    """A pool of child processes that run functions under limits; usable from any thread and any event loop.
+
+    A worker is forked from a process that has imported the function, its zygote. It stays warm between calls; a new one
+    takes its place when it had to be killed, or a call left threads, timers or processes behind. A call under which a
+    used worker dies is run again, in a new one. No process outlives `close`, nor this process. A process that is forked
+    from this one has workers of its own. Linux only.
+
+    Args:
+        size: The most workers at a time; the default is one per core, at most 4. Further calls queue.
+        memory_bytes: Address space of each worker; None for no limit.
+    """
+
+    def __init__(self, size: int | None = None, *, memory_bytes: int | None = None) -> None:
+        self._size = size or min(4, os.cpu_count() or 1)
+        self._memory_bytes = memory_bytes
+        self._closed = threading.Event()
+        self._set_up()
+        _pools.add(self)
+
+    async def call(
+        self, function: Callable[..., Any] | str, *args: Any, cpu_s: float = 5.0, sleep_s: float = 5.0
+    ) -> Any:
+        """The function's result, computed in a worker; cancelling the call kills the worker.
+
+        Args:
+            function: A top-level function of an importable module, not of `__main__`; or its name,
+                "package.module:function", where this process should not import it.
+            args: Anything that can be pickled.
+            cpu_s: CPU seconds the function may use, its import not counted.
+            sleep_s: Seconds it may be asleep. Neither runs while a busy machine keeps it waiting for a core; but where
+                it takes twelve times as long as both together, it is lost.
+
+        Returns:
+            What the function returned, as JSON holds it: no pickles from a worker that has run a model's text.
+
+        Raises:
+            WorkerHungError: The function used up its CPU seconds or its memory, or slept for too long.
+            WorkerLostError: The worker died, the machine is too slow, the function could not be imported, or the pool
+                is closed.
+            WorkerError: The function raised; the message gives the type and text of its exception.
+        """
+        name = function if isinstance(function, str) else f"{function.__module__}:{function.__qualname__}"
+        call = Call(name, pickle.dumps(args), cpu_s, sleep_s, self._closed)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._start()
+        self._calls.put((call, future))
+        try:
+            return await future
+        finally:
+            call.cancelled = True
+
+    def close(self) -> None:
+        """Kill all workers; the calls under way and in the queue are lost."""
+        self._closed.set()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join(_END_S)
+        for worker in self._workers:
+            worker.close()
+
+    def _set_up(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Call, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._workers = [Worker(self._memory_bytes) for _ in range(self._size)]
+        self._idle = list(self._workers)
+
+    def _start(self) -> None:
+        if self._closed.is_set():
+            raise WorkerLostError("the workers are closed, they take no more calls")
+        if self._threads:
+            return
+        with self._starting:
+            if not self._threads:
+                threads = [threading.Thread(target=self._work, name="gym-workers", daemon=True) for _ in self._workers]
+                for thread in threads:
+                    thread.start()
+                self._threads = threads
+
+    def _work(self) -> None:
+        while item := self._calls.get():
+            call, future = item
+            worker = self._idle.pop()  # there are as many workers as threads; the last one used is warm
+            try:
+                call.check_wanted()
+                value, error = worker.call(call), None
+            except BaseException as caught:  # the thread's boundary: whatever it is, the caller is told
+                value, error = None, caught
+            self._idle.append(worker)
+            with suppress(RuntimeError):  # the loop was closed, nobody waits
+                future.get_loop().call_soon_threadsafe(_settle, future, value, error)
+
+    def _forget(self) -> None:
+        """Leave threads and workers to the process that this one was forked from."""
+        for worker in self._workers:
+            worker.forget()
+        self._set_up()
+
+
+def shared_workers() -> Workers:
+    """The pool of this process, for verifiers and scorers; closed at exit."""
+    return _shared
+
+
+def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool._forget()
+
+
+_pools: weakref.WeakSet[Workers] = weakref.WeakSet()
+_shared = Workers(memory_bytes=4 << 30)
+atexit.register(_shared.close)
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,572 @@
+"""Workers: limits of a child process, and that none is ever left behind."""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
+from gym_core.processes import Workers, shared_workers
+
+ROOT = str(Path(__file__).parents[3])
+
+# What the children run; they import this module.
+
+
+IMPORTER = os.getpid()
+
+
+def parent_of_import() -> int:
+    return IMPORTER
+
+
+def parent_pid() -> int:
+    return os.getppid()
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def raise_key_error() -> None:
+    raise KeyError("no such key")
+
+
+def leave() -> None:
+    sys.exit("this ends a program")
+
+
+def loop() -> None:
+    while True:
+        pass
+
+
+def backtrack() -> None:
+    re.match("(a+)+$", "a" * 64 + "b")  # a loop in C that holds the GIL
+
+
+def fill_memory() -> None:
+    bytearray(1 << 40)
+
+
+def die() -> None:
+    os._exit(3)
+
+
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slept"
+
+
+def loop_in_a_crowd() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core for all
+    for _ in range(40):
+        if os.fork() == 0:
+            loop()
+    loop()
+
+
+def print_everywhere() -> str:
+    print("x" * 100_000)
+    os.write(1, b"y" * 100_000)
+    sys.stderr.write("z")
+    subprocess.run(["echo", "hello"], check=True)
+    return "printed"
+
+
+def fork() -> str:
+    os.fork()
+    return "one answer"
+
+
+def leave_a_program_behind() -> int:
+    return subprocess.Popen(["sleep", "600"]).pid
+
+
+def leave_a_daemon_behind() -> int:
+    """The process id of a loop in a session of its own, whose parent is gone."""
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(theirs, str(os.getpid()).encode())
+            loop()
+        os._exit(0)
+    return int(os.read(ours, 20))
+
+
+def leave_a_thread_behind() -> int:
+    threading.Thread(target=loop, daemon=True).start()
+    return os.getpid()
+
+
+def leave_an_alarm_behind() -> int:
+    signal.alarm(1)
+    return os.getpid()
+
+
+def kill_parent() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    loop()
+
+
+def spoil_the_next_call() -> str:
+    pickle.loads = lambda _: os._exit(1)
+    return "answered"
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def close_everything() -> None:
+    os.closerange(0, 1000)
+    loop()
+
+
+def garble() -> None:
+    for descriptor in range(3, 30):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"[[[\n")
+    loop()
+
+
+def dribble() -> None:
+    while True:
+        time.sleep(0.01)
+        for descriptor in range(3, 30):
+            with contextlib.suppress(OSError):
+                os.write(descriptor, b" ")
+
+
+def answer_at_length() -> str:
+    return "x" * (17 << 20)
+
+
+def poison(number: int) -> int:
+    if number % 16 == 0:
+        loop()
+    return number
+
+
+def write_pid_and(path: str, name: str) -> None:
+    Path(path).write_text(str(os.getpid()), encoding="utf-8")
+    globals()[name]()
+
+
+# The tests.
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    workers = Workers(1, memory_bytes=2 << 30)
+    yield workers
+    workers.close()
+
+
+def is_alive(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def ends_within(seconds: float, process: int) -> bool:
+    return holds_within(seconds, lambda: not is_alive(process))
+
+
+def holds_within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+async def test_returns_the_result_of_a_function(workers: Workers) -> None:
+    assert await workers.call(double, 21) == 42
+
+
+async def test_a_child_stays_warm(workers: Workers) -> None:
+    assert await workers.call(pid) == await workers.call(pid) != os.getpid()
+
+
+async def test_an_exception_comes_back_with_its_type_and_text(workers: Workers) -> None:
+    first = await workers.call(pid)
+    with pytest.raises(WorkerError, match=r"^KeyError: 'no such key'$") as caught:
+        await workers.call(raise_key_error)
+    assert type(caught.value) is WorkerError
+    assert await workers.call(pid) == first
+
+
+async def test_a_function_cannot_end_its_child_by_sys_exit(workers: Workers) -> None:
+    with pytest.raises(WorkerError, match="SystemExit: this ends a program"):
+        await workers.call(leave)
+
+
+async def test_what_json_cannot_hold_is_an_error(workers: Workers) -> None:
+    with pytest.raises(WorkerError, match="TypeError: Object of type set"):
+        await workers.call(set)
+
+
+async def test_a_function_that_cannot_be_imported_is_lost(workers: Workers) -> None:
+    with pytest.raises(WorkerLostError, match="could not import"):
+        await workers.call(lambda: 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", [loop, backtrack])
+async def test_a_loop_is_hung_and_the_next_call_works(workers: Workers, function: Callable[[], None]) -> None:
+    first = await workers.call(pid)
+    with pytest.raises(WorkerHungError, match=r"more than 0\.2 CPU seconds"):
+        await workers.call(function, cpu_s=0.2)
+    assert not is_alive(first)
+    assert await workers.call(double, 2) == 4
+
+
+async def test_too_much_memory_is_hung(workers: Workers) -> None:
+    with pytest.raises(WorkerHungError, match="bytes of memory"):
+        await workers.call(fill_memory)
+    assert await workers.call(double, 2) == 4
+
+
+async def test_a_child_that_exits_is_lost(workers: Workers) -> None:
+    with pytest.raises(WorkerLostError, match="exit status 3"):
+        await workers.call(die)
+    assert await workers.call(double, 2) == 4
+
+
+@pytest.mark.slow
+async def test_a_call_whose_used_worker_is_killed_runs_again_and_then_is_lost(workers: Workers) -> None:
+    first = await workers.call(pid)
+    call = asyncio.ensure_future(workers.call(sleep, 0.5))
+    await asyncio.sleep(0.1)
+    os.kill(first, signal.SIGKILL)
+    assert await call == "slept"
+    with pytest.raises(WorkerLostError, match="signal 9"):
+        await workers.call(kill_itself)
+    assert await workers.call(pid) != first
+
+
+async def test_a_call_is_not_lost_to_what_an_earlier_one_has_done(workers: Workers) -> None:
+    assert await workers.call(spoil_the_next_call) == "answered"
+    assert await workers.call(double, 2) == 4
+
+
+@pytest.mark.slow
+async def test_a_worker_is_replaced_after_ten_thousand_calls(workers: Workers) -> None:
+    first = await workers.call(pid)
+    answers = await asyncio.gather(*[workers.call(pid) for _ in range(10_000)])
+    assert answers[0] == first != answers[-1]
+
+
+async def test_a_child_killed_while_idle_is_replaced(workers: Workers) -> None:
+    child = await workers.call(pid)
+    os.kill(child, signal.SIGKILL)
+    await asyncio.sleep(0.3)
+    assert await workers.call(double, 2) == 4
+
+
+@pytest.mark.slow
+async def test_sleep_is_not_cpu_time(workers: Workers) -> None:
+    assert await workers.call(sleep, 0.4, cpu_s=0.1) == "slept"
+    with pytest.raises(WorkerHungError, match=r"slept for more than 0\.2 seconds"):
+        await workers.call(sleep, 60, sleep_s=0.2)
+
+
+@pytest.mark.slow
+async def test_a_machine_that_is_too_slow_is_not_the_fault_of_the_input(workers: Workers) -> None:
+    with pytest.raises(WorkerLostError, match="the machine is too slow"):
+        await workers.call(loop_in_a_crowd, cpu_s=0.4, sleep_s=0.1)
+
+
+async def test_prints_do_not_get_into_the_answers(workers: Workers) -> None:
+    assert await workers.call(print_everywhere) == "printed"
+    assert await workers.call(double, 2) == 4
+
+
+async def test_a_function_that_forks_answers_once(workers: Workers) -> None:
+    assert await workers.call(fork) == "one answer"
+    await asyncio.sleep(0.1)
+    assert await workers.call(double, 2) == 4
+
+
+@pytest.mark.parametrize("leave", [leave_a_thread_behind, leave_an_alarm_behind])
+async def test_a_worker_is_replaced_that_a_call_left_something_in(workers: Workers, leave: Callable[[], int]) -> None:
+    first = await workers.call(leave)
+    assert await workers.call(pid) != first
+
+
+async def test_a_daemon_ends_with_the_call_that_started_it(workers: Workers) -> None:
+    assert ends_within(5, await workers.call(leave_a_daemon_behind))
+    assert await workers.call(double, 2) == 4
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (kill_parent, "died with its zygote"),
+        (close_everything, "the worker died"),
+        (garble, "garbled its answer"),
+    ],
+)
+async def test_a_worker_that_breaks_its_own_ties_is_lost(
+    workers: Workers, function: Callable[[], None], reason: str
+) -> None:
+    first = await workers.call(pid)
+    with pytest.raises(WorkerLostError, match=reason):
+        await workers.call(function)
+    assert ends_within(5, first)
+    assert await workers.call(double, 2) == 4
+
+
+async def test_an_answer_without_end_is_hung(workers: Workers) -> None:
+    with pytest.raises(WorkerHungError, match="answered with more than 16777216 bytes"):
+        await workers.call(answer_at_length)
+
+
+async def test_an_answer_that_never_comes_to_its_end_is_hung(workers: Workers) -> None:
+    with pytest.raises(WorkerHungError, match=r"slept for more than 0\.2 seconds"):
+        await workers.call(dribble, sleep_s=0.2)
+
+
+async def test_a_function_can_be_named() -> None:
+    workers = Workers(1)
+    assert await workers.call("operator:add", 40, 2) == 42
+    with pytest.raises(WorkerLostError, match=r"could not import no\.such\.module: ModuleNotFoundError"):
+        await workers.call("no.such.module:function")
+    workers.close()
+
+
+async def test_a_worker_is_forked_with_the_module_imported(workers: Workers) -> None:
+    assert await workers.call("tests.core.processes.test_workers:parent_of_import") == await workers.call(parent_pid)
+
+
+async def test_what_starts_threads_is_imported_by_each_worker(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import os, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    (tmp_path / "threaded.py").write_text(f"{source}pid = os.getpid()\ndef importer(): return pid\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    await asyncio.gather(workers.call("threaded:importer"), workers.call(pid))
+    assert await workers.call("threaded:importer") == await workers.call(pid) != await workers.call(parent_pid)
+
+
+@pytest.mark.slow
+async def test_poison_among_many_calls_costs_no_other_answer() -> None:
+    workers = Workers(2)
+    calls = [workers.call(poison, number, cpu_s=0.3) for number in range(64)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    workers.close()
+    assert [answer for answer in answers if isinstance(answer, int)] == [n for n in range(64) if n % 16]
+    assert [type(answer) for answer in answers[::16]] == [WorkerHungError] * 4
+
+
+def test_two_threads_with_their_own_loops_share_a_pool(workers: Workers) -> None:
+    answers: list[int] = []
+
+    def run() -> None:
+        answers.append(asyncio.run(workers.call(double, 4)))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [8, 8]
+
+
+@pytest.mark.slow
+async def test_cancellation_kills_the_child_and_frees_the_pool(workers: Workers) -> None:
+    child = await workers.call(pid)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(workers.call(sleep, 60), 0.1)
+    assert await workers.call(double, 2) == 4
+    assert not is_alive(child)
+
+
+async def test_a_call_cancelled_in_the_queue_never_runs(workers: Workers) -> None:
+    child = await workers.call(pid)
+    running = asyncio.ensure_future(workers.call(sleep, 0.3))
+    queued = asyncio.ensure_future(workers.call(die))
+    await asyncio.sleep(0.1)
+    queued.cancel()
+    assert await running == "slept"
+    assert await workers.call(pid) == child
+
+
+@pytest.mark.slow
+async def test_close_kills_the_children_and_loses_their_calls() -> None:
+    workers = Workers(1)
+    child = await workers.call(pid)
+    program = await workers.call(leave_a_program_behind)
+    calls = [asyncio.ensure_future(workers.call(sleep, 60)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(workers.close)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [WorkerLostError] * 3
+    assert ends_within(5, child)
+    assert ends_within(5, program)
+    with pytest.raises(WorkerLostError, match="closed"):
+        await workers.call(double, 2)
+
+
+def test_many_threads_share_a_pool() -> None:
+    workers = Workers(2)
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda number: asyncio.run(workers.call(double, number)), range(200)))
+    workers.close()
+    assert answers == list(range(0, 400, 2))
+
+
+def test_a_loop_that_is_closed_early_costs_no_worker(workers: Workers) -> None:
+    async def leave() -> None:
+        asyncio.get_running_loop().call_later(0.2, asyncio.get_running_loop().stop)
+        await workers.call(sleep, 60)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(leave())
+    loop.run_forever()
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert asyncio.run(workers.call(double, 4)) == 8
+
+
+@pytest.mark.slow
+def test_a_forked_process_has_workers_of_its_own(workers: Workers) -> None:
+    ours = asyncio.run(workers.call(pid))
+    reader, writer = os.pipe()
+    fork = os.fork()
+    if fork == 0:  # it must never come back into pytest
+        try:
+            theirs = asyncio.run(workers.call(pid)), asyncio.run(shared_workers().call(pid))
+            os.write(writer, " ".join(map(str, theirs)).encode())
+            workers.close()
+        finally:
+            os._exit(0)  # without closing the shared pool
+    os.waitpid(fork, 0)
+    theirs = [int(number) for number in os.read(reader, 100).split()]
+    os.close(reader)
+    os.close(writer)
+    assert len({ours, *theirs}) == 3
+    assert all(ends_within(5, process) for process in theirs)
+    assert asyncio.run(workers.call(pid)) == ours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--nproc-per-node=2"]])
+def test_ranks_have_workers_of_their_own(tmp_path: Path, launcher: list[str]) -> None:
+    if launcher:
+        pytest.importorskip("torch")
+    program = tmp_path / "rank.py"
+    program.write_text(
+        "import asyncio, os, sys; sys.path.insert(0, os.getcwd())\n"
+        "from gym_core.processes import shared_workers\n"
+        "from tests.core.processes.test_workers import double, parent_pid\n"
+        "async def main():\n"
+        "    answers = await asyncio.gather(*[shared_workers().call(double, n) for n in range(100)])\n"
+        "    assert answers == list(range(0, 200, 2))\n"
+        "    zygote = await shared_workers().call(parent_pid)\n"
+        f"    open(os.path.join({str(tmp_path)!r}, 'pid-' + os.environ['RANK']), 'w').write(str(zygote))\n"
+        "asyncio.run(main())\n"
+    )
+    ranks = ["0", "1"] if not launcher else [""]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([sys.executable, *launcher, str(program)], cwd=ROOT, env={**env, "RANK": rank})
+        for rank in ranks
+    ]
+    assert [process.wait(120) for process in running] == [0] * len(running)
+    zygotes = [int((tmp_path / f"pid-{rank}").read_text()) for rank in (0, 1)]
+    assert len({*zygotes}) == 2
+    assert all(ends_within(5, zygote) for zygote in zygotes)
+
+
+@pytest.mark.slow
+def test_a_ray_actor_has_workers_that_end_with_it() -> None:
+    ray = pytest.importorskip("ray")
+
+    class Scorer:
+        async def score(self, number: int) -> list[int]:
+            return [await shared_workers().call(double, number), await shared_workers().call(pid)]
+
+        async def hang(self) -> None:
+            with contextlib.suppress(WorkerHungError):
+                await shared_workers().call(loop, cpu_s=0.3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(num_cpus=1, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": ROOT}})
+    try:
+        scorer = ray.remote(Scorer).remote()
+        answers = ray.get([scorer.score.remote(number) for number in range(20)])
+        ray.get(scorer.hang.remote())
+        assert [answer for answer, _ in answers] == list(range(0, 40, 2))
+        ray.kill(scorer)
+        assert all(ends_within(10, process) for _, process in answers)
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["loop", "backtrack"])
+def test_no_child_outlives_a_killed_parent(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "pid"
+    program = (
+        "import asyncio; from gym_core.processes import Workers\n"
+        "from tests.core.processes.test_workers import write_pid_and\n"
+        f"asyncio.run(Workers(1).call(write_pid_and, {str(path)!r}, {name!r}, cpu_s=1.0))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    assert holds_within(30, lambda: path.exists() and path.read_text(encoding="utf-8") != "")
+    parent.kill()
+    parent.wait()
+    assert ends_within(20, int(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.slow
+def test_no_child_outlives_a_program_that_ends() -> None:
+    program = (
+        "import asyncio; from gym_core.processes import shared_workers\n"
+        "from tests.core.processes.test_workers import pid\n"
+        "print(asyncio.run(shared_workers().call(pid)))"
+    )
+    child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    assert child.stderr == b""
+    assert ends_within(5, int(child.stdout))
+
+
+def test_a_process_shares_one_pool() -> None:
+    assert shared_workers() is shared_workers()
+
+
+async def test_a_zygote_that_dies_with_a_message_unread_costs_no_call() -> None:
+    workers = Workers(size=1)
+    zygote = await workers.call("os:getppid")
+    os.kill(zygote, signal.SIGSTOP)
+    calling = asyncio.ensure_future(workers.call("math:sqrt", 9.0))  # of another module, for which it is asked first
+    await asyncio.sleep(0.3)
+    os.kill(zygote, signal.SIGKILL)
+    assert await calling == 3.0
+    workers.close()
