@@ -5,7 +5,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # uv finds wheels where pip was told to look for them.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: demo learn-verl test lint bench clean
+.PHONY: demo learn-verl test lint bench reference clean
 
 demo: .venv/demo  ## train a small model to use a calculator; a few minutes on two cores, no GPU
 	$(BIN)/python -m examples.trl.quickstart
@@ -13,13 +13,13 @@ demo: .venv/demo  ## train a small model to use a calculator; a few minutes on t
 learn-verl: .venv/verl/demo  ## the same in verl's own trainer; six minutes
 	.venv/verl/bin/python -m examples.verl.learn
 
-test: .venv/nox  ## every check and test, one virtual environment a trainer
+test: .venv/nox  ## all checks and tests, in one virtual environment per trainer
 	$(BIN)/nox
 
 lint: .venv/nox  ## formatting, lint, types, layers
 	$(BIN)/nox --session lint
 
-bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line a benchmark
+bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line per benchmark
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.tokens
 	$(BIN)/python -m benchmarks.sandbox
@@ -27,6 +27,9 @@ bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line a 
 	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.math
 	$(BIN)/python -m benchmarks.hostile
+
+reference:  ## write docs/reference.md from the docstrings
+	$(PYTHON) docs/reference.py
 
 clean:
 	rm -rf .venv .nox outputs dist
