@@ -25,7 +25,7 @@ bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line pe
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.trl_tools
 	$(BIN)/python -m benchmarks.workers
-	$(BIN)/python -m benchmarks.math
+	$(BIN)/python -m benchmarks.mathematics
 	$(BIN)/python -m benchmarks.hostile
 
 reference:  ## write docs/reference.md from the docstrings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = ["addition", "calculator", "calendar", "gsm8k", "guess_number"]
+ENVIRONMENTS = ["addition", "calculator", "gsm8k", "guess_number", "meetings"]
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

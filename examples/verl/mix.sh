@@ -1,6 +1,6 @@
 # Two environments in one run, each with metrics of its own: bash examples/verl/mix.sh [--cpu] [more of verl's overrides]
 source examples/verl/machine.sh
-envs=(examples.calendar:Calendar examples.guess_number:GuessNumber)
+envs=(examples.meetings:Calendar examples.guess_number:GuessNumber)
 data=outputs/verl_mix
 
 python -m gym_adapters.verl data "${envs[@]}" --train 24 --val 8 --out "$data"

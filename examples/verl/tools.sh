@@ -1,6 +1,6 @@
 # A calendar that is filled in by tools: bash examples/verl/tools.sh [--cpu] [more of verl's overrides]
 source examples/verl/machine.sh
-env=examples.calendar:Calendar
+env=examples.meetings:Calendar
 data=outputs/verl_tools
 
 python -m gym_adapters.verl data "$env" --train 24 --val 8 --out "$data"

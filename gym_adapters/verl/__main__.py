@@ -18,7 +18,7 @@ from gym_core.cli import argument
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 1 is problems found, 2 is bad input."""
     args = _parser().parse_args(argv)
-    sys.path.insert(0, os.getcwd())  # so that examples.calendar:Calendar is found
+    sys.path.insert(0, os.getcwd())  # so that examples.meetings:Calendar is found
     try:
         return int(args.run(args))
     except GymError as error:

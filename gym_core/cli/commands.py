@@ -25,7 +25,7 @@ from gym_core.errors import GymError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 is success, 1 is problems found, 2 is bad input."""
     args = _parser().parse_args(argv)
-    sys.path.insert(0, os.getcwd())  # as `python -m` does, so that examples.calendar:Calendar is found
+    sys.path.insert(0, os.getcwd())  # as `python -m` does, so that examples.meetings:Calendar is found
     try:
         env = load_environment(args.environment, **dict(args.arg))
         return int(asyncio.run(args.run(env, args)))

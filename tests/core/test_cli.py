@@ -48,7 +48,7 @@ def server():
 @pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     "name",
-    ["gsm8k:Gsm8k", "calendar:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"],
+    ["gsm8k:Gsm8k", "meetings:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"],
 )
 def test_check_finds_nothing_wrong_with_the_examples(name, capsys):
     assert main(["check", f"examples.{name}"]) == 0

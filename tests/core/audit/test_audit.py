@@ -42,7 +42,7 @@ async def test_nothing_is_found_in_a_right_environment():
 
 @pytest.mark.parametrize(
     "name",
-    ["gsm8k:Gsm8k", "calendar:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"],
+    ["gsm8k:Gsm8k", "meetings:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"],
 )
 def test_nothing_is_found_in_the_examples(name, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)

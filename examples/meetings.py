@@ -1,7 +1,7 @@
 """A calendar the policy fills in by tools: state lives in the episode, and the verifier looks at the state.
 
-python -m examples.calendar
-gym-core run examples.calendar:Calendar --base-url http://localhost:8000/v1 --model Qwen/Qwen3-0.6B
+python -m examples.meetings
+gym-core run examples.meetings:Calendar --base-url http://localhost:8000/v1 --model Qwen/Qwen3-0.6B
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Both are warm: they have judged other pairs before, and the hard ones with answer and completion exchanged, which builds
 the tables of the parser and of sympy. Ours has the CPU time of its workers added, and no verdict cached. One JSON line:
 
-    python -m benchmarks.math [PAIRS]
+    python -m benchmarks.mathematics [PAIRS]
 """
 
 from __future__ import annotations
