@@ -26,7 +26,7 @@ def test_the_check_command_finds_nothing_wrong(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     (command,) = [line for block in blocks("console") for line in block.splitlines() if "gym-core check" in line]
     assert main(shlex.split(command)[2:]) == 0
-    assert "no problem found" in capsys.readouterr().out
+    assert "nothing found" in capsys.readouterr().out
 
 
 @pytest.mark.slow

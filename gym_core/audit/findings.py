@@ -1,4 +1,4 @@
-"""Findings: what the trials say about the reward."""
+"""Findings: what the trials show about the reward."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from gym_core.audit.trials import Trial
 from gym_core.environments import Rollout, Task
 
 _WORTH_A_NOTE = 0.02  # of reward
-_ENOUGH_TASKS = 16  # to tell a common answer from chance
+_ENOUGH_TASKS = 16  # enough to tell a common answer from chance
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What an environment may do before it is a defect; the rest is noted.
+    """Limits beyond which a finding is a defect; within them it is a note.
 
     Attributes:
-        max_junk: Mean reward of a policy that knows nothing, as a share of the gold replies'; a list of all answers may
-            earn what a guess among them would besides.
-        min_gold: Reward of every gold reply.
-        max_missed: Share of the reward that the gold answer may lose by white space, JSON spacing or reasoning before.
-        max_respelled: The same where the spelling of a number, the case or a sentence around changes.
-        max_constant: Share of the tasks that have the same answer, of 16 tasks or more.
-        max_length_correlation: Of the rewards of random texts with their log length; a sign does not matter.
-        max_unscored: Share of the rollouts that have no reward.
-        max_leaked: Share of the tasks whose answer is marked as such in what the policy is shown.
+        max_junk: Highest mean reward of a policy that knows nothing, as a share of the mean gold reward; a list of all
+            answers may earn in addition what a guess among them would.
+        min_gold: Lowest reward of a gold reply.
+        max_missed: Largest share of its reward that the gold answer may lose to white space, JSON spacing, or reasoning
+            before it.
+        max_respelled: Largest share of its reward that the gold answer may lose to another spelling of a number,
+            another case, or a sentence around it.
+        max_constant: Largest share of the tasks, of 16 or more, that may have the same answer.
+        max_length_correlation: Largest correlation, of either sign, between the rewards of random texts and the
+            logarithms of their lengths.
+        max_unscored: Largest share of rollouts without a reward.
+        max_leaked: Largest share of tasks whose answer the policy is shown, marked as such.
     """
 
     max_junk: float = 0.05
@@ -45,15 +48,15 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is, or may be, wrong.
+    """One thing that is wrong, or may be.
 
     Attributes:
-        kind: What it is about: constant, gold, junk, leak, length, missed, respelled, signal, tasks, unscored or
+        kind: Subject: constant, gold, junk, leak, length, missed, respelled, signal, tasks, tools, unscored or
             unstable.
-        is_defect: Whether it is beyond its threshold; a note otherwise.
+        is_defect: Whether the finding is beyond its threshold; it is a note otherwise.
         sentence: What was found, with the value found and the value expected.
-        tasks: The ids of the tasks that show it.
-        example: One of them: `task`, `reply`, `reward`, and `error` where something broke.
+        tasks: Ids of the tasks that show it.
+        example: One rollout that shows it: `task`, `reply`, `reward`, and `error` where something broke.
     """
 
     kind: str
@@ -64,14 +67,14 @@ class Finding:
 
 
 def find(trials: Sequence[Trial], tasks: Sequence[Task], thresholds: Thresholds) -> Iterator[Finding]:
-    """All that the trials of an environment show, defects and notes."""
+    """Everything that the trials of an environment show, defects and notes."""
     scored = [trial for trial in trials if trial.rollout.reward is not None]
     gold = {trial.rollout.task.id: trial for trial in scored if trial.probe.kind == "gold"}
     yield from _unscored(trials, thresholds)
     yield from _unstable(trials)
     yield from _gold(gold, thresholds)
     if all(trial.probe.kind == "junk" for trial in trials):
-        yield Finding("gold", False, "no gold reply is known, so that only junk was played")
+        yield Finding("gold", False, "no gold reply is known, so only junk was played")
     yield from _signal(scored, gold)
     yield from _junk(scored, gold, thresholds)
     yield from _missed([trial for trial in scored if trial.rollout.task.id in gold], gold, thresholds)
@@ -80,12 +83,12 @@ def find(trials: Sequence[Trial], tasks: Sequence[Task], thresholds: Thresholds)
 
 
 def reward_of(trial: Trial) -> float:
-    """The reward; 0.0 where there is none only ranks it, since means are taken of rollouts that have one."""
+    """The reward; 0.0 stands for none in rankings only, since means are taken over rollouts that have a reward."""
     return trial.rollout.reward or 0.0
 
 
 def by_policy(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
-    """The trials that have a reward, by the name of the policy."""
+    """The trials that have a reward, by policy."""
     policies: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         if trial.rollout.reward is not None:
@@ -101,7 +104,7 @@ def finding(
     is_defect: bool = True,
     key: Callable[[Trial], float] = reward_of,
 ) -> Finding:
-    """A finding, whose example is the trial of the greatest key."""
+    """A finding, with the trial of the greatest key as its example."""
     tasks = dict.fromkeys(trial.rollout.task.id for trial in shown)
     return Finding(kind, is_defect, sentence, tuple(tasks), _example(max(shown, key=key)))
 
@@ -117,7 +120,8 @@ def _unscored(trials: Sequence[Trial], thresholds: Thresholds) -> Iterator[Findi
     if broken:
         is_defect = len(broken) / len(trials) > thresholds.max_unscored
         names = ", ".join(dict.fromkeys(trial.probe.policy for trial in broken))
-        sentence = f"{len(broken)} of {len(trials)} rollouts have no reward, {thresholds.max_unscored:.0%} may: {names}"
+        expected = f"expected at most {thresholds.max_unscored:.0%}"
+        sentence = f"{len(broken)} of {len(trials)} rollouts have no reward, {expected}: {names}"
         yield finding("unscored", sentence, broken, is_defect=is_defect, key=lambda trial: -len(trial.probe.shown))
 
 
@@ -146,7 +150,9 @@ def _signal(trials: Sequence[Trial], gold: dict[str, Trial]) -> Iterator[Finding
     for trial in trials:
         rewards[trial.rollout.task.id].add(trial.rollout.reward)
     if gold and all(len(earned) == 1 for earned in rewards.values()):
-        yield finding("signal", "every reply to a task earns the same, the gold one too: nothing to learn", trials)
+        yield finding(
+            "signal", "every reply to a task earns the same, the gold reply included: there is nothing to learn", trials
+        )
 
 
 def _junk(trials: Sequence[Trial], gold: dict[str, Trial], thresholds: Thresholds) -> Iterator[Finding]:
@@ -164,7 +170,9 @@ def _junk(trials: Sequence[Trial], gold: dict[str, Trial], thresholds: Threshold
     if some:
         yield _paid(some, played, "which is within the limits", is_defect=False)
     if not too_much and (as_gold := _as_gold(played, gold, thresholds)):
-        sentence = f"a reply without an answer earns as much as the gold one in {len(as_gold)} rollouts, expected none"
+        sentence = (
+            f"a reply without an answer earns as much as the gold reply in {len(as_gold)} rollouts, expected none"
+        )
         yield finding("junk", sentence, as_gold)
 
 
@@ -194,12 +202,12 @@ def _missed(trials: Sequence[Trial], gold: dict[str, Trial], thresholds: Thresho
             if chosen:
                 lost = ", ".join(f"{policy} {loss:.0%}" for policy, loss in chosen.items())
                 losers = [trial for policy in chosen for trial in played[policy] if _loss([trial], gold) > 0]
-                sentence = f"the gold answer loses reward when it is put otherwise: {lost}; {expected}"
+                sentence = f"the gold answer loses reward when it is put differently: {lost}; {expected}"
                 yield finding(name, sentence, losers, is_defect=is_defect, key=lambda trial: -reward_of(trial))
 
 
 def _loss(played: Sequence[Trial], gold: dict[str, Trial]) -> float:
-    """The share of the gold replies' reward that these lack."""
+    """The share of the gold reward that these trials lack."""
     full = mean(reward_of(gold[trial.rollout.task.id]) for trial in played)
     return 1 - mean(map(reward_of, played)) / full if full > 0 else 0.0
 
@@ -211,7 +219,7 @@ def _constant(tasks: Sequence[Task], thresholds: Thresholds) -> Iterator[Finding
     (common, count), *_ = Counter(answers).most_common(1)
     if count / len(answers) > thresholds.max_constant:
         expected = f"expected at most {thresholds.max_constant:.0%}"
-        sentence = f"{common!r} is the answer of {count} of {len(answers)} tasks, {expected}: saying it always pays"
+        sentence = f"{common!r} is the answer to {count} of {len(answers)} tasks, {expected}: always saying it pays"
         yield Finding("constant", True, sentence, tuple(t.id for t in tasks if answer_text(t) == common))
 
 

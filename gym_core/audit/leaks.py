@@ -17,22 +17,22 @@ _MARKED = (
     r"(?i:answer|solution|gold|ground[ _]truth|expected|label|target)['\"]?\s*(?:is|are|[:=])\s*['\"]?{}(?!\w|\.\d)",
 )
 _PLAIN = r"(?<!\w){}(?!\w)"
-_SHORTEST = 4  # characters of an answer whose plain mention is worth a note
-_MENTIONED = 0.3  # share of the tasks, above that of other tasks' answers, which is worth a note
+_SHORTEST = 4  # characters: a plain mention of a shorter answer is not worth a note
+_MENTIONED = 0.3  # share of the tasks, above the share for other tasks' answers, that is worth a note
 
 
 def find_leaks(rollouts: Sequence[Rollout], thresholds: Thresholds) -> Iterator[Finding]:
-    """Answers in the openings, and in what tools said.
+    """Find answers in openings and tool results.
 
-    An answer that is marked as one, as in `#### 72` or `"answer": 72`, is a leak; one that is merely mentioned is
-    noted, since an extract from a text or the result of a calculator is no leak. Each is compared with how often the
-    answers of other tasks are found in the same place: some are found everywhere.
+    An answer marked as one, as in `#### 72` or `"answer": 72`, is a leak. A mere mention is only noted, since an
+    extract from a text or the result of a calculator is no leak. Both are compared with how often the answers of other
+    tasks are found in the same place, since some answers are found everywhere.
 
     Args:
-        rollouts: A rollout or more of each task.
-        thresholds: Beyond `max_leaked` it is a defect.
+        rollouts: Rollouts to search, one or more per task.
+        thresholds: Limits; more than `max_leaked` is a defect.
     """
-    for place, shown in (("the opening", _openings(rollouts)), ("what the tools say", _tool_results(rollouts))):
+    for place, shown in (("the opening", _openings(rollouts)), ("the output of tools", _tool_results(rollouts))):
         marked = _Search(shown, _MARKED)
         if marked.share > thresholds.max_leaked:
             sentence = f"{place} holds the answer, marked as such, in {marked.share:.0%} of the tasks"
@@ -46,14 +46,14 @@ class _Search:
     """How often texts hold the answer to their own task.
 
     Args:
-        shown: The answer and a text for each task, by its id.
-        patterns: Each with a place for the answer.
-        shortest: Characters that an answer needs to be looked for.
+        shown: Answer and text of each task, by the task's id.
+        patterns: Patterns, each with a place for the answer.
+        shortest: Length in characters below which an answer is not searched for.
 
     Attributes:
-        share: Of the tasks; less the share of the pairs of a text and another task's answer. 0.0 where all tasks have
-            one answer, which tells nothing.
-        found: The ids of the tasks, and an example.
+        share: Share of the tasks, minus the share of pairs of a text and another task's answer; 0.0 where all tasks
+            have the same answer, which shows nothing.
+        found: Ids of the tasks, and an example.
     """
 
     def __init__(self, shown: dict[str, tuple[str, str]], patterns: Sequence[str], shortest: int = 1) -> None:
@@ -78,7 +78,7 @@ def _openings(rollouts: Iterable[Rollout]) -> dict[str, tuple[str, str]]:
 
 
 def _tool_results(rollouts: Iterable[Rollout]) -> dict[str, tuple[str, str]]:
-    """What tools said, with the results of all rollouts of a task joined."""
+    """Tool results, those of all rollouts of a task joined."""
     return _shown((rollout, [m for m in rollout.output if m["role"] == "tool"]) for rollout in rollouts)
 
 

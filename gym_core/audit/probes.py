@@ -11,20 +11,26 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from gym_core.audit.check import GOLD_FORMS, as_text
 from gym_core.environments import Task
 from gym_core.messages import Message, text
 
+QUICK = ("gold", "empty", "format only", "prompt copied", "all answers")
+"""Policies that the quick part of an audit plays."""
+
+GOLD_FORMS = ("{}", "#### {}", "\\boxed{{{}}}", "<answer>{}</answer>", "The answer is {}.", "Answer: {}")
+"""Forms in which an answer is usually asked for."""
+
 CONSTANTS = ("0", "1", "yes", "no", "a", "I do not know")
 RANDOM_LENGTHS = (1, 3, 10, 30, 100, 300, 1000)
-"""Characters of the random texts."""
+"""Lengths of the random texts, in characters."""
 
 _REASONING = "Let me think about this step by step, and then answer.\n\n"
-_OTHERS = 3  # answers of other tasks that are tried in a task
+_OTHERS = 3  # answers of other tasks, tried per task
 _EMPTY_FORMS = ("\\boxed{}", "<answer></answer>", "####", "The answer is .", "Answer:", "{}", "[]", "```\n\n```")
 
 Kind = Literal["gold", "same", "respelled", "junk"]
-"""What a reply should earn: `same` as much as the gold, `respelled` as much where spelling is not asked for."""
+"""What a reply should earn: nothing (`junk`), as much as the gold reply (`same`), or that only where no spelling is
+asked for (`respelled`)."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,11 @@ class Probe:
     """A policy that knows nothing, or everything.
 
     Attributes:
-        kind: What it should earn.
-        policy: Its name in the reports.
-        replies: What it says, turn by turn; junk says its one reply at every turn.
-        length: Characters of a random text; None for other policies.
-        chance: What a guess among the answers it lists would earn, as a share of the gold's reward.
+        kind: What the replies should earn.
+        policy: Name in the reports.
+        replies: Replies, turn by turn; junk gives its one reply at every turn.
+        length: Length of a random text in characters; None for other policies.
+        chance: Share of the gold reward that a guess among the listed answers would earn.
     """
 
     kind: Kind
@@ -47,17 +53,19 @@ class Probe:
 
     @property
     def shown(self) -> str:
-        """What it says, for people."""
+        """The replies as text for people."""
         return "\n".join(reply if isinstance(reply, str) else _shown(reply) for reply in self.replies)
 
 
 def answer_text(task: Task) -> str | None:
-    """The answer as a reply would spell it; None where the task has none."""
-    return None if task.answer is None else as_text(task.answer)
+    """The answer as a reply would spell it: JSON, unless it is text already; None where the task has none."""
+    if task.answer is None or isinstance(task.answer, str):
+        return task.answer
+    return json.dumps(task.answer, default=str)
 
 
 def is_same(answer: str, other: str) -> bool:
-    """Whether two answers are one: but for case and white space, or as numbers."""
+    """Whether two answers are the same number, or the same text apart from case and white space."""
     try:
         return Decimal(answer) == Decimal(other)
     except InvalidOperation:
@@ -65,18 +73,18 @@ def is_same(answer: str, other: str) -> bool:
 
 
 def asked_form(tasks: Sequence[Task]) -> str:
-    """The form of an answer that the prompts ask for, where only they can tell; "{}" where they don't."""
+    """The form of answer that the prompts ask for; "{}" where they name none."""
     prompts = ["\n".join(map(text, task.prompt)) for task in tasks]
     return next((form for form in GOLD_FORMS[1:] if any(_marker(form) in prompt for prompt in prompts)), "{}")
 
 
 def junk_probes(task: Task, form: str, answers: Sequence[str]) -> Iterator[Probe]:
-    """Replies that are no answer, or the wrong one.
+    """Replies that hold no answer, or the wrong one.
 
     Args:
-        task: What is asked.
-        form: Of an answer, such as "#### {}".
-        answers: Those of all tasks, each once.
+        task: Task to reply to.
+        form: Form of an answer, such as "#### {}".
+        answers: Answers of all tasks, without repetition.
     """
     own = answer_text(task)
     if own is None or own.strip():  # else an empty reply is right
@@ -108,7 +116,7 @@ def _answer_probes(own: str, form: str, others: list[str], seed: str) -> Iterato
 
 
 def gold_probes(task: Task, form: str) -> Iterator[Probe]:
-    """The gold reply first, then the same answer said and spelled otherwise; nothing where it is not known."""
+    """The gold reply first, then the same answer in other words and spellings; nothing where no answer is known."""
     answer = answer_text(task)
     if "gold" in task.info:
         yield Probe("gold", "gold", tuple(task.info["gold"]))

@@ -1,4 +1,4 @@
-"""Whether an environment makes the same tasks again, in a process of its own."""
+"""Tasks made again: whether another process makes the same ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CPU_S = 600.0
 
 
 async def find_changed(spec: str, arguments: dict[str, Any], name: str, tasks: Sequence[Task]) -> list[Finding]:
-    """The tasks that another process makes otherwise, by a generator without seed or the order of a set of strings.
+    """Find tasks that differ when another process makes them: an RNG without seed, or the order of a set of strings.
 
     Args:
-        spec: Names the environment (see `load_environment`).
-        arguments: Its own.
-        name: Of the member, where it is a mix.
-        tasks: As this process made them.
+        spec: Name of the environment (see `load_environment`).
+        arguments: Arguments of the environment.
+        name: Name of the member, where the environment is a mix.
+        tasks: Tasks as this process made them.
     """
     call = fingerprints, spec, json.dumps(arguments), name, len(tasks)
     try:
@@ -39,7 +39,7 @@ async def find_changed(spec: str, arguments: dict[str, Any], name: str, tasks: S
 
 
 def fingerprints(spec: str, arguments: str, name: str, limit: int) -> list[str]:
-    """A hash of each of the first tasks, as this process makes them; runs in a worker."""
+    """Hashes of the first tasks as this process makes them; runs in a worker."""
     return list(map(_fingerprint, islice(_made(spec, arguments)[name].tasks, limit)))
 
 

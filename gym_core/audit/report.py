@@ -1,4 +1,4 @@
-"""Reports of audits: text, JSON and one HTML page."""
+"""Reports of audits as text, JSON or an HTML page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
-from gym_core.audit import Audit, Finding
+from gym_core.audit.audits import Audit
+from gym_core.audit.findings import Finding
 
 _SHOWN = 100  # characters of a reply
 _SHOWN_TASKS = 3
@@ -40,7 +41,7 @@ def as_text(audit: Audit) -> str:
 
 
 def as_line(audit: Audit) -> str:
-    """One environment of many: its name, what the gold replies earn, and its defects."""
+    """One environment among many: its name, the mean reward of its gold replies, and its defects."""
     by_name = {row.policy: row.mean for row in audit.policies}
     gold = f"{by_name['gold']:.3f}" if "gold" in by_name else "    -"
     counts = f"{_count(audit.defects, 'defect')}, {_count(audit.findings, 'finding')}"
@@ -75,12 +76,12 @@ def _short(value: Any) -> str:
 
 
 def to_json(audits: Sequence[Audit]) -> str:
-    """All of it: `{"audits": [{"environment", "policies", "findings", ...}]}`."""
+    """Everything, as `{"audits": [{"environment", "policies", "findings", ...}]}`."""
     return json.dumps({"audits": [asdict(audit) for audit in audits]}, indent=1, ensure_ascii=False)
 
 
 def to_html(audits: Sequence[Audit]) -> str:
-    """One page without scripts or other files."""
+    """One page, without scripts or other files."""
     bad = sum(bool(audit.defects) for audit in audits)
     rollouts = sum(audit.rollouts for audit in audits)
     lead = f"{len(audits)} environments, {rollouts:,} rollouts; {bad} with a defect"

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from statistics import mean
 
-from gym_core.audit.check import GOLD_FORMS
-from gym_core.audit.probes import Probe, answer_text, asked_form, gold_probes, is_same, junk_probes
+from gym_core.audit.probes import GOLD_FORMS, Probe, answer_text, asked_form, gold_probes, is_same, junk_probes
 from gym_core.environments import Environment, EnvironmentFactory, Rollout, Task
 from gym_core.episodes import open_episode
 from gym_core.policies import ScriptedPolicy
 
 _FORM_TASKS = 3
-"""Tasks that are played to find the form in which the answer is accepted."""
+"""Number of tasks played to find the form in which answers are accepted."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Trial:
     """One probe in one task.
 
     Attributes:
-        probe: What was said.
-        rollout: What it earned.
-        again: What the same earned when it was said again; None where it was not.
+        probe: Replies that were given.
+        rollout: Rollout of these replies.
+        again: Second rollout of the same replies; None where they were given only once.
     """
 
     probe: Probe
@@ -35,10 +34,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Reading:
-    """How an environment is to be answered.
+    """How to answer an environment.
 
     Attributes:
-        form: Of an answer, such as "#### {}".
+        form: Form of an answer, such as "#### {}".
         has_gold: Whether gold replies are known.
     """
 
@@ -47,7 +46,7 @@ class Reading:
 
 
 async def read(env: EnvironmentFactory, tasks: Sequence[Task]) -> Reading:
-    """Find the form in which gold answers earn most; the prompts tell it where no answer does."""
+    """Find the form in which gold answers earn most; where none earns anything, it is the form the prompts ask for."""
     asked = asked_form(tasks)
     if any("gold" in task.info for task in tasks):
         return Reading(asked, has_gold=True)
@@ -71,8 +70,17 @@ def _is_one_turn(env: EnvironmentFactory, task: Task) -> bool:
     return not environment.tools and type(environment).respond is Environment.respond
 
 
-async def play_all(env: EnvironmentFactory, tasks: Sequence[Task], reading: Reading) -> AsyncIterator[list[Trial]]:
-    """Play every probe in every task, a task at a time."""
+async def play_all(
+    env: EnvironmentFactory, tasks: Sequence[Task], reading: Reading, *, policies: Sequence[str] | None = None
+) -> AsyncIterator[list[Trial]]:
+    """Play the probes in every task, one task after another.
+
+    Args:
+        env: Environment of the tasks.
+        tasks: Tasks to play.
+        reading: How to answer them.
+        policies: Names of the policies to play; None plays all.
+    """
     answers: list[str] = []
     for answer in filter(None, map(answer_text, tasks)):
         if not any(is_same(answer, seen) for seen in answers):
@@ -81,7 +89,8 @@ async def play_all(env: EnvironmentFactory, tasks: Sequence[Task], reading: Read
         probes = list(junk_probes(task, reading.form, answers))
         if reading.has_gold:
             probes = [*gold_probes(task, reading.form), *probes]
-        yield await asyncio.gather(*(_try(env, task, probe) for probe in probes))
+        chosen = [probe for probe in probes if policies is None or probe.policy in policies]
+        yield await asyncio.gather(*(_try(env, task, probe) for probe in chosen))
 
 
 async def _try(env: EnvironmentFactory, task: Task, probe: Probe) -> Trial:

@@ -1,4 +1,4 @@
-"""The command `gym-core`: check or audit an environment, or play it with a model behind an OpenAI-compatible server."""
+"""Check or audit an environment, or play it with a model behind an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -8,27 +8,44 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gym_core.audit import Audit, Thresholds, audit
-from gym_core.audit.check import check_environment
-from gym_core.audit.report import as_line, as_text, to_html, to_json
+from gym_core.audit import (
+    Audit,
+    Thresholds,
+    as_line,
+    as_text,
+    audit_environment,
+    check_environment,
+    to_html,
+    to_json,
+)
 from gym_core.collection import collect
 from gym_core.environments import EnvironmentFactory, Rollout, load_environment, members, read_rollouts, write_rollouts
 from gym_core.errors import GymError
 
+_THRESHOLDS = {
+    "max_junk": "highest mean reward of a policy that knows nothing, as a share of the mean gold reward",
+    "min_gold": "lowest reward of a gold reply",
+    "max_missed": "largest share of its reward that the gold answer may lose to white space or reasoning around it",
+    "max_respelled": "largest share of its reward that the gold answer may lose to another spelling",
+    "max_constant": "largest share of the tasks that may have the same answer",
+    "max_length_correlation": "largest correlation between the rewards of random texts and their lengths",
+    "max_unscored": "largest share of rollouts without a reward",
+    "max_leaked": "largest share of tasks whose answer the policy is shown, marked as such",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 is success, 1 is problems found, 2 is bad input."""
+    """Run the command; 0 means success, 1 that problems were found, and 2 bad input."""
     args = _parser().parse_args(argv)
-    sys.path.insert(0, os.getcwd())  # as `python -m` does, so that examples.meetings:Calendar is found
+    sys.path.insert(0, os.getcwd())  # as `python -m` does, so that environments in this folder are found
     try:
-        env = load_environment(args.environment, **dict(args.arg))
-        return int(asyncio.run(args.run(env, args)))
+        return int(args.run(args))
     except (GymError, OSError) as error:
         print(f"gym-core: {error}", file=sys.stderr)
         return 2
@@ -37,37 +54,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gym-core", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="find what is wrong with an environment; needs no model")
+    check = commands.add_parser("check", help="find the worst faults of an environment in seconds, without a model")
     check.set_defaults(run=_check)
-    auditing = commands.add_parser("audit", help="find out whether the reward means what you think; needs no model")
+    auditing = commands.add_parser("audit", help="find out what an environment's reward pays for, without a model")
     auditing.set_defaults(run=_audit)
-    auditing.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
-    auditing.add_argument("--html", type=Path, metavar="FILE", help="write a page to read")
-    auditing.add_argument("--rollouts", type=Path, metavar="FILE", help="of `run`, in which leaks are searched too")
-    limits = auditing.add_argument_group("thresholds", "what makes a finding a defect, explained in docs/audit.md")
-    for field in fields(Thresholds):
-        option = f"--{field.name.replace('_', '-')}"
-        limits.add_argument(option, type=float, default=field.default, metavar="X", help="(default: %(default)s)")
-    run = commands.add_parser("run", help="play tasks and write the rollouts as JSONL")
+    auditing.add_argument("--json", type=Path, metavar="FILE", help="JSON file for all findings")
+    auditing.add_argument("--html", type=Path, metavar="FILE", help="HTML page for all findings")
+    auditing.add_argument(
+        "--rollouts", type=Path, metavar="FILE", help="rollouts by `gym-core run`, to search for leaked answers as well"
+    )
+    limits = auditing.add_argument_group("thresholds", "limits beyond which a finding is a defect; see docs/audit.md")
+    for name, default in asdict(Thresholds()).items():
+        option, described = f"--{name.replace('_', '-')}", f"{_THRESHOLDS[name]} (default: %(default)s)"
+        limits.add_argument(option, type=float, default=default, metavar="X", help=described)
+    run = commands.add_parser("run", help="play tasks with a model and write the rollouts as JSONL")
     run.set_defaults(run=_run)
-    run.add_argument("--model", required=True, help="name of the model on the server")
-    run.add_argument("--base-url", help="the server's; the default is OPENAI_BASE_URL, then OpenAI itself")
-    run.add_argument("--output", default="rollouts.jsonl", help="is appended to (default: %(default)s)")
-    run.add_argument("--samples", type=int, default=1, help="rollouts of each task (default: %(default)s)")
-    run.add_argument("--concurrency", type=int, default=64, help="episodes at a time (default: %(default)s)")
-    run.add_argument("--max-retries", type=int, default=4, help="of a request (default: %(default)s)")
-    run.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: %(default)s)")
+    _add_run_options(run)
     for command, limit in ((check, 8), (auditing, 16), (run, 8)):
-        command.add_argument("environment", help="package.module:name")
-        command.add_argument("--limit", type=int, default=limit, help="tasks that are played (default: %(default)s)")
+        command.add_argument("environment", help="name of the environment, as package.module:name")
+        command.add_argument("--limit", type=int, default=limit, help="number of tasks to play (default: %(default)s)")
         command.add_argument(
-            "--arg", type=argument, action="append", default=[], metavar="NAME=JSON", help="for an environment factory"
+            "--arg",
+            type=argument,
+            action="append",
+            default=[],
+            metavar="NAME=JSON",
+            help="argument of the function that makes the environment; may be repeated",
         )
     return parser
 
 
+def _add_run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--model", required=True, help="name of the model on the server")
+    run.add_argument("--base-url", help="URL of the server (default: $OPENAI_BASE_URL, or else OpenAI's own)")
+    run.add_argument("--output", default="rollouts.jsonl", help="file to append the rollouts to (default: %(default)s)")
+    run.add_argument("--samples", type=int, default=1, help="rollouts per task (default: %(default)s)")
+    run.add_argument("--concurrency", type=int, default=64, help="episodes at the same time (default: %(default)s)")
+    run.add_argument("--max-retries", type=int, default=4, help="retries per request (default: %(default)s)")
+    run.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
+
+
 def argument(text: str) -> tuple[str, Any]:
-    """The name and the value of an option `--arg NAME=JSON`; a value that is no JSON is text.
+    """The name and value of an option `--arg NAME=JSON`; a value that is not JSON is text.
 
     Raises:
         ArgumentTypeError: There is no "=".
@@ -81,32 +109,44 @@ def argument(text: str) -> tuple[str, Any]:
         return name, value
 
 
-async def _check(env: EnvironmentFactory, args: argparse.Namespace) -> int:
-    problems = await check_environment(env, limit=args.limit)
-    print("\n".join(problems) if problems else f"{env.name}: no problem found in {args.limit} tasks")
-    return int(bool(problems))
+def _environment(args: argparse.Namespace) -> EnvironmentFactory:
+    return load_environment(args.environment, **dict(args.arg))
 
 
-async def _audit(env: EnvironmentFactory, args: argparse.Namespace) -> int:
-    thresholds = Thresholds(**{field.name: getattr(args, field.name) for field in fields(Thresholds)})
+def _check(args: argparse.Namespace) -> int:
+    audits = asyncio.run(_report(_environment(args), functools.partial(check_environment, limit=args.limit)))
+    return int(any(audit.defects for audit in audits))
+
+
+def _audit(args: argparse.Namespace) -> int:
     played = list(read_rollouts(args.rollouts)) if args.rollouts else []
-    audits: list[Audit] = []
-    environments = members(env)
-    for number, (name, member) in enumerate(environments.items(), start=1):
-        audited = await audit(
-            member,
+
+    async def audit(env: EnvironmentFactory, progress: Callable[[str], None]) -> Audit:
+        return await audit_environment(
+            env,
             limit=args.limit,
-            thresholds=thresholds,
-            rollouts=[rollout for rollout in played if rollout.task.environment in ("", name)],
+            thresholds=Thresholds(**{name: getattr(args, name) for name in _THRESHOLDS}),
+            rollouts=[rollout for rollout in played if rollout.task.environment in ("", env.name)],
             made_by=(args.environment, dict(args.arg)),
-            progress=functools.partial(_progress, f"[{number}/{len(environments)}]"),
+            progress=progress,
         )
-        print(as_text(audited) if len(environments) == 1 else as_line(audited), flush=True)
-        audits.append(audited)
+
+    audits = asyncio.run(_report(_environment(args), audit))
     for path, report in ((args.json, to_json), (args.html, to_html)):
         if path:
             path.write_text(report(audits), encoding="utf-8", errors="backslashreplace")
-    return int(any(audited.defects for audited in audits))
+    return int(any(audit.defects for audit in audits))
+
+
+async def _report(env: EnvironmentFactory, audit: Callable[..., Awaitable[Audit]]) -> list[Audit]:
+    """Audit an environment, or each member of a mix, and print what was found as soon as it is known."""
+    environments = members(env)
+    audits: list[Audit] = []
+    for number, member in enumerate(environments.values(), start=1):
+        progress = functools.partial(_progress, f"[{number}/{len(environments)}]")
+        audits.append(await audit(member, progress=progress))
+        print(as_text(audits[-1]) if len(environments) == 1 else as_line(audits[-1]), flush=True)
+    return audits
 
 
 def _progress(done: str, text: str) -> None:
@@ -114,8 +154,12 @@ def _progress(done: str, text: str) -> None:
         print(f"\r\033[K{done} {text}", end="\r", file=sys.stderr, flush=True)
 
 
-async def _run(env: EnvironmentFactory, args: argparse.Namespace) -> int:
-    from gym_core.policies import ChatPolicy  # a second: only where a model is asked
+def _run(args: argparse.Namespace) -> int:
+    return asyncio.run(_collect(_environment(args), args))
+
+
+async def _collect(env: EnvironmentFactory, args: argparse.Namespace) -> int:
+    from gym_core.policies import ChatPolicy  # takes a second to import, so only where a model is asked
 
     tasks = list(islice(env.tasks, args.limit))
     rollouts: list[Rollout] = []

@@ -52,7 +52,7 @@ def server():
 )
 def test_check_finds_nothing_wrong_with_the_examples(name, capsys):
     assert main(["check", f"examples.{name}"]) == 0
-    assert "no problem found in 8 tasks" in capsys.readouterr().out
+    assert "nothing found" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("at_root")
@@ -103,7 +103,7 @@ def test_arguments_of_a_factory_are_json_or_text(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.chdir(tmp_path)
     assert main(["check", "made:make", "--arg", "count=3", "--arg", "word=hi"]) == 0
-    assert "Made: no problem found" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("Made: 3 tasks")
     with pytest.raises(SystemExit):
         main(["check", "made:make", "--arg", "count"])
     assert "expected NAME=JSON, not 'count'" in capsys.readouterr().err

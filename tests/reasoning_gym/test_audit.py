@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gym_core import EnvironmentFactory, MissingDependencyError
-from gym_core.audit import Audit, audit
+from gym_core.audit import Audit, audit_environment
 from gym_core.audit.remade import find_changed
 from gym_core.cli import main
 from gym_core.environments import members
@@ -29,7 +29,7 @@ def dataset(name: str, *, mended: bool = False) -> EnvironmentFactory:
 
 
 async def audited(name: str, *, mended: bool = False) -> Audit:
-    return await audit(dataset(name, mended=mended), limit=TASKS)
+    return await audit_environment(dataset(name, mended=mended), limit=TASKS)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from gym_core import Environment, Rollout, Task, assistant, jsonl, tool, user, write_rollouts
-from gym_core.audit import Thresholds, audit
-from gym_core.audit.report import to_html
+from gym_core.audit import Thresholds, audit_environment, to_html
 from gym_core.cli import main
 from gym_core.verifiers import contains_match, number_match
 
@@ -27,12 +26,12 @@ class Sums(Environment):
 
 
 async def found(cls, **options):
-    audited = await audit(cls, **options)
+    audited = await audit_environment(cls, **options)
     return {finding.kind: finding for finding in audited.findings}
 
 
 async def defects(cls, **options):
-    audited = await audit(cls, **options)
+    audited = await audit_environment(cls, **options)
     return {finding.kind: finding for finding in audited.defects}
 
 
@@ -130,7 +129,7 @@ async def test_an_answer_that_no_reply_can_be_is_no_defect():
             return float(getattr(self, "value", None) == self.task.answer)
 
     (finding,) = (await found(State)).values()
-    assert (finding.is_defect, finding.sentence) == (False, "no gold reply is known, so that only junk was played")
+    assert (finding.is_defect, finding.sentence) == (False, "no gold reply is known, so only junk was played")
 
 
 async def test_a_broken_verifier_is_found_with_the_shortest_reply_that_breaks_it():
@@ -174,7 +173,7 @@ async def test_an_answer_that_is_always_the_same_is_found():
         tasks = [replace(task, answer=7 if i < 14 else i) for i, task in enumerate(Sums.tasks)]
 
     finding = (await defects(Same))["constant"]
-    assert finding.sentence.startswith("'7' is the answer of 14 of 16 tasks, expected at most 75%")
+    assert finding.sentence.startswith("'7' is the answer to 14 of 16 tasks, expected at most 75%")
     assert "constant" not in await defects(Same, limit=15)  # too few to tell
 
 
@@ -215,7 +214,7 @@ def test_what_tools_said_is_searched_in_rollouts_that_are_given(tmp_path, monkey
     ]
     write_rollouts(tmp_path / "told.jsonl", told)
     assert main(["audit", "examples.gsm8k:Gsm8k", "--rollouts", str(tmp_path / "told.jsonl")]) == 1
-    assert "DEFECT leak: what the tools say holds the answer, marked as such" in capsys.readouterr().out
+    assert "DEFECT leak: the output of tools holds the answer, marked as such" in capsys.readouterr().out
 
 
 def command(folder, *arguments):
@@ -286,7 +285,7 @@ async def test_a_page_shows_what_was_said_and_runs_none_of_it():
         def verify(self, rollout):
             return float("<" in rollout.last_reply)
 
-    page = to_html([await audit(Anything, limit=2)])
+    page = to_html([await audit_environment(Anything, limit=2)])
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&lt;answer&gt;0&lt;/answer&gt;" in page
     assert "<script>" not in page
