@@ -16,12 +16,6 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_every_linked_file_exists():
-    linked = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
-    assert linked
-    assert [path for path in linked if not (ROOT / path).exists()] == []
-
-
 def test_the_check_command_finds_nothing_wrong(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     (command,) = [line for block in blocks("console") for line in block.splitlines() if "gym-core check" in line]
