@@ -18,7 +18,7 @@ _SENTENCE_END = re.compile(
     r"(?<![.!?\u2026])(?P<mark>[.!?\u2026]++)[\"'\u201d\u2019)\]*_]*+(?=\s|\Z)|[\u3002\uff01\uff1f]"
 )
 _LAST_WORD = re.compile(r"(?<![\w.])[\w.]+\Z")
-_FENCED = re.compile(r"\A```(?:json)?\s*\n?(.*?)```\Z", re.DOTALL | re.IGNORECASE)
+_FENCE = "```"
 _OPTIONS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 
@@ -159,9 +159,12 @@ def _has_sections(text: str, *, section_spliter: str, num_sections: int) -> bool
 
 
 def _is_json(text: str) -> bool:
-    fenced = _FENCED.match(text.strip())
+    stripped = text.strip()
+    if stripped.startswith(_FENCE) and stripped.endswith(_FENCE) and len(stripped) >= 2 * len(_FENCE):
+        block = stripped[len(_FENCE) : -len(_FENCE)]
+        text = block[4:] if block[:4].lower() == "json" else block
     try:
-        json.loads(fenced[1] if fenced else text)
+        json.loads(text)
     except (ValueError, RecursionError):
         return False
     return True

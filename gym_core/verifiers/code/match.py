@@ -2,44 +2,22 @@
 
 import asyncio
 import json
-import math
 import re
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from gym_core.environments import Score
 from gym_core.processes import Limit, Ran, Sandbox, shared_sandbox
-from gym_core.verifiers.code import judge, values
+from gym_core.verifiers.code.comparison import is_expected
+from gym_core.verifiers.code.values import to_json
 
-_OPENING = re.compile(r"(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+-]*)[^`]*")
+_OPENING = re.compile(r"(?P<fence>`{3,}+|~{3,}+)[ \t]*+(?P<language>[\w+-]*+)[^`]*+")
 _LANGUAGES = ("python", "py", "python3")
-_TOLERANCE = 1e-9
-_CPU_SIGNAL = -signal.SIGXCPU
-_VALUES = Path(values.__file__).read_text(encoding="utf-8")
-_JUDGE = _VALUES + Path(judge.__file__).read_text(encoding="utf-8").replace(
-    "from gym_core.verifiers.code.values import from_json, to_json\n", ""
-)
-_CALL = (
-    _VALUES
-    + """
-def _call():
-    import os, sys
-    request = from_json(sys.stdin.read())
-    answer = os.dup(1)
-    os.dup2(2, 1)
-    solution = {"__name__": "solution"}
-    exec(compile(open("solution.py", encoding="utf-8").read(), "solution.py", "exec"), solution)
-    line = to_json(eval(request["function"], solution)(*request["args"], **request["kwargs"]))
-    os.write(answer, line.encode())
-
-_call()
-"""
-)
-
+_PROGRAMS = ("call", "host", "judge", "remotes", "values")
+"""Modules of this room that a run is given as files, in a package of another name, which the run can import."""
 
 _Run = Callable[..., Awaitable[Ran]]
 
@@ -62,23 +40,25 @@ async def code_match(
 ) -> Score:
     """Scores 1.0 when the completion's Python passes every test.
 
-    The code is the last block fenced as `python`, or else the whole completion. It runs in a sandbox, once a test, and
-    hands back data only: what it printed, or what its functions returned. Each comparison is made where the code has no
-    way to: that of calls and cases in this process; that of asserts and pytest in a process of the sandbox in which the
-    code never runs, and which calls its functions from there. An exception and a limit met fail the test.
+    The code is the last block fenced as `python`, or else the whole completion. It runs in a sandbox, once per test,
+    and hands back only data: what it printed, or what its functions returned. Every comparison is made where the code
+    can't reach it: calls and cases are compared outside the sandbox; asserts and pytest files run in a process of the
+    sandbox that never executes the code and only sends calls to it. A name that a test file has bound before its `from
+    solution import *`, by an import or otherwise, is not replaced. An exception or a limit fails the test.
 
-    The components are `passed`, the share of tests that did; `limits`, the share that met one; and each test by its
-    name, which is its number from 1 or its name in pytest.
+    The components are `passed`, the share of tests that passed; `limits`, the share that met a limit; and each test
+    under its name, which is its number from 1 or its name in pytest.
 
     Args:
-        completion: What the policy wrote.
-        answer: The tests, of one kind. `calls`: a list of objects with `function` (an expression such as `add` or
-            `Solution().add`), `args`, `kwargs` and `expected`; floats match up to 1e-9, tuples match lists. `cases`: a
-            list of objects with `stdin` and `stdout`; white space at the end of lines does not count. `asserts`: a list
-            of Python snippets that use the code's names, and `setup`, what is put before each. `pytest`: the source of
-            a test file that imports from `solution`; it needs a sandbox that has imported pytest.
-        sandbox: Where the code runs; the default is shared by this process and has imported no package.
-        cpu_s: CPU seconds for each test, or for the whole of a pytest file.
+        completion: Text that the policy wrote.
+        answer: Tests, all of one kind. `calls`: a list of objects with `function` (an expression such as `add` or
+            `Solution().add`), `args`, `kwargs` and `expected`; floats match up to 1e-9, and tuples match lists.
+            `cases`: a list of objects with `stdin` and `stdout`; white space at the end of lines does not count.
+            `asserts`: a list of Python snippets that use the code's names, with an optional `setup` that precedes each.
+            `pytest`: the source of a test file that imports from `solution`; it needs a sandbox that has imported
+            pytest.
+        sandbox: Sandbox for the code; the default is shared by this process and has imported no packages.
+        cpu_s: CPU seconds per test, or for a whole pytest file.
         wall_s: Wall seconds for the same.
         memory_bytes: Memory for the same.
 
@@ -147,12 +127,8 @@ def _stated_code(completion: str) -> str:
 
 async def _judge_call(run: _Run, code: str, test: Mapping[str, Any]) -> list[_Verdict]:
     request = {"function": test["function"], "args": test.get("args", []), "kwargs": test.get("kwargs", {})}
-    ran = await run(_CALL, stdin=values.to_json(request), files={"solution.py": code})
-    try:
-        passed = ran.ok and _same(values.from_json(ran.stdout), test["expected"])
-    except (ValueError, RecursionError):
-        passed = False
-    return [_Verdict(passed, ran.limit)]
+    ran = await _run_program(run, "call", code, to_json(request))
+    return [_Verdict(ran.ok and await is_expected(ran.stdout, test["expected"]), ran.limit)]
 
 
 async def _judge_case(run: _Run, code: str, test: Mapping[str, Any]) -> list[_Verdict]:
@@ -169,35 +145,27 @@ async def _judge_pytest(run: _Run, code: str, test: str) -> list[_Verdict]:
 
 
 async def _ask_judge(run: _Run, code: str, request: Mapping[str, str]) -> list[_Verdict]:
-    ran = await run(_JUDGE, stdin=json.dumps(request), files={"solution.py": code})
+    ran = await _run_program(run, "judge", code, json.dumps(request))
     if not ran.ok:
         return [_Verdict(False, ran.limit)]
     verdict = json.loads(ran.stdout)
-    limit: Limit | None = "cpu" if verdict["ended"] == _CPU_SIGNAL else None
+    limit: Limit | None = "cpu" if verdict["out_of_cpu"] else None
     return [_Verdict(test["passed"], None if test["passed"] else limit, test["test"]) for test in verdict["tests"]]
+
+
+def _run_program(run: _Run, program: str, code: str, stdin: str) -> Awaitable[Ran]:
+    start = f"from gym_judge.{program} import main\n\nmain()\n"
+    return run(start, stdin=stdin, files={**_program_files(), "solution.py": code})
+
+
+@lru_cache
+def _program_files() -> dict[str, str]:
+    folder = Path(__file__).parent
+    return {f"gym_judge/{name}.py": (folder / f"{name}.py").read_text(encoding="utf-8") for name in _PROGRAMS}
 
 
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
-
-
-def _same(found: Any, expected: Any) -> bool:
-    if isinstance(expected, list | tuple):
-        is_list = isinstance(found, list | tuple) and len(found) == len(expected)
-        return is_list and all(_same(*pair) for pair in zip(found, expected, strict=True))
-    if isinstance(expected, dict):
-        is_dict = isinstance(found, dict) and found.keys() == expected.keys()
-        return is_dict and all(_same(found[key], value) for key, value in expected.items())
-    if isinstance(expected, float) or (isinstance(found, float) and isinstance(expected, int)):
-        return isinstance(found, int | float) and _is_close(found, expected)
-    return bool(found == expected)
-
-
-def _is_close(found: float, expected: float) -> bool:
-    try:
-        return found == expected or math.isclose(found, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    except OverflowError:  # an integer too large for a float
-        return False
 
 
 _JUDGES: dict[str, Callable[[_Run, str, Any], Awaitable[list[_Verdict]]]] = {

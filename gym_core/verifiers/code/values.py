@@ -1,4 +1,4 @@
-"""Values as JSON, for what crosses between a solution and those who judge it. Needs the standard library only.
+"""Values as JSON, for what crosses between a solution and its judges. Needs the standard library only.
 
 JSON's own types stand for themselves; any other value is an object of one name, its type. Decoding makes nothing but
 data: no class of the other side, and no code of it, ever comes across.
@@ -16,12 +16,12 @@ def to_json(value: Any, other: Callable[[Any], Any] | None = None) -> str:
     """Write a value.
 
     Args:
-        value: Numbers, strings, bytes, None, and lists, tuples, sets and dicts of such; numpy's numbers and arrays.
-        other: Gives the content of an "object" for what is none of these.
+        value: A number, string, bytes or None; a list, tuple, set or dict of them; or a number or array of numpy.
+        other: Function that gives the content of an "object" for anything else.
 
     Raises:
-        TypeError: The value is none of these.
-        RecursionError: It is nested too deeply.
+        TypeError: The value is anything else, and there is no such function.
+        RecursionError: The value is nested too deeply.
     """
     return json.dumps(_plain(value, other))
 
@@ -30,17 +30,17 @@ def from_json(text: str, other: Callable[[Any], Any] | None = None) -> Any:
     """Read a value.
 
     Args:
-        text: What `to_json` wrote, or something that claims to be.
-        other: Makes something of the content of an "object". Without it there are no objects, and arrays are lists:
-            who does not expect numpy's types must not be made to allocate them.
+        text: Text that `to_json` wrote, or that claims so.
+        other: Function that makes something of the content of an "object". Without it objects are refused, and arrays
+            are lists: a caller that does not expect numpy's types must not be made to allocate them.
 
     Raises:
-        ValueError: The text is not such a value.
-        RecursionError: It is nested too deeply.
+        ValueError: The text is no such value.
+        RecursionError: The value is nested too deeply.
     """
     try:
         return _value(json.loads(text), other)
-    except (TypeError, KeyError, IndexError) as error:
+    except (TypeError, KeyError, IndexError, OverflowError) as error:
         raise ValueError(f"not a value: {error}") from error
 
 

@@ -1,5 +1,7 @@
 """The verifier of code: what passes, what fails, and every way we know to cheat."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from gym_core.errors import WorkerLostError
 from gym_core.processes import Sandbox
 from gym_core.verifiers import code_match
+from gym_core.verifiers.code.comparison import is_expected, matches
 from tests.core.processes.test_sandbox import REFUSAL, isolated
 
 ISOLATION = "none" if REFUSAL else "namespaces"
@@ -217,6 +220,151 @@ async def test_what_the_solution_writes_is_not_imported_by_the_tests(sandbox: Sa
     code = "open('fractions.py', 'w').write('Fraction = lambda *a: 7')\ndef add(a, b): return 7"
     answer = {"asserts": ["import fractions\nassert add(1, 2) == fractions.Fraction(3)"]}
     assert (await code_match(python(code), answer, sandbox=sandbox)).reward == 0.0
+
+
+AREA = "assert math.isclose(area(2), 12.566370614)"
+ALWAYS = "class Always:\n    def __getattr__(self, name): return lambda *a, **k: True\n"
+
+
+@pytest.mark.parametrize(
+    ("test", "code"),
+    [
+        ("import math\nfrom solution import *\ndef test():\n    " + AREA, ALWAYS + "math = Always()"),
+        ("from solution import *\nimport math\ndef test():\n    " + AREA, ALWAYS + "math = Always()"),
+        ("from solution import *\ndef test():\n    import math\n    " + AREA, ALWAYS + "math = Always()"),
+        (
+            "from math import *\nfrom solution import *\ndef test():\n    assert isclose(area(2), 12.5663706)",
+            "isclose = max",
+        ),
+        ("PI = 3.14159265\nfrom solution import *\ndef test():\n    assert area(2) == 4 * PI", "PI = 1.75"),
+        (
+            "def check(value):\n    assert value == 12\nfrom solution import *\ndef test():\n    check(area(2))",
+            "def check(value): pass",
+        ),
+        (
+            "import pytest\nfrom solution import *\ndef test():\n    assert area(2) == pytest.approx(12.566370614)",
+            "class Wrong:\n    def approx(self, *a, **k): return 7\npytest = Wrong()",
+        ),
+    ],
+)
+async def test_a_solution_replaces_no_name_of_the_test_file(sandbox: Sandbox, test: str, code: str) -> None:
+    wrong = python(f"{code}\ndef area(r): return 7")
+    assert (await code_match(wrong, {"pytest": test}, sandbox=sandbox)).reward == 0.0
+
+
+async def test_a_solution_may_bring_names_that_the_test_file_has_not(sandbox: Sandbox) -> None:
+    code = "import math\nPI = math.pi\ndef area(r): return PI * r ** 2"
+    test = "import math\nfrom solution import *\ndef test():\n    assert area(2) == 4 * math.pi == 4 * PI"
+    assert (await code_match(python(code), {"pytest": test}, sandbox=sandbox)).reward == 1.0
+
+
+@pytest.mark.parametrize(
+    ("test", "code", "reward"),
+    [
+        ("assert all(map(lambda pair: f(*pair), [(1, 2)]))", "def f(*a): raise StopIteration", 0.0),
+        ("for number in map(f, [1]):\n    assert number == 7", "def f(*a): raise StopIteration", 0.0),
+        ("assert list(f(3)) == [0, 1, 2]", "def f(n): yield from range(n)", 1.0),
+        ("i = iter([])\nit = f()\nassert (next(it), next(it, None)) == (1, None)", "def f(): yield 1", 1.0),
+    ],
+)
+async def test_a_solution_that_stops_an_iteration_ends_no_loop_of_the_test(
+    sandbox: Sandbox, test: str, code: str, reward: float
+) -> None:
+    assert (await code_match(python(code), {"asserts": [test]}, sandbox=sandbox)).reward == reward
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert list(f(3)) == [0, 1, 2]",
+        "assert sum(f(3)) == 3 and 2 in f(3) and sorted(f(2)) == [0, 1]",
+        "assert f and g(function=1) == 1",
+        "assert not Box([]) and Box([1]) and len(Box([1])) == 1 and Box([5])[0] == 5",
+        "assert Box([]).anything == 'anything'",
+        "try:\n    len(f)\nexcept TypeError:\n    pass\nelse:\n    assert False",
+    ],
+)
+async def test_an_object_of_the_solution_behaves_as_it_would_in_one_process(sandbox: Sandbox, test: str) -> None:
+    code = (
+        "def f(n): yield from range(n)\ndef g(function): return function\n"
+        "class Box:\n"
+        "    def __init__(self, items): self.items = items\n"
+        "    def __len__(self): return len(self.items)\n"
+        "    def __getitem__(self, i): return self.items[i]\n"
+        "    def __getattr__(self, name): return name\n"
+    )
+    assert (await code_match(python(code), {"asserts": [test]}, sandbox=sandbox)).reward == 1.0
+
+
+# What a solution claims to have returned, when it finds the descriptor and writes to it itself.
+FOUND_DESCRIPTOR = """
+import os, sys
+def add(a, b):
+    frame = sys._getframe()
+    while "answer" not in frame.f_locals:
+        frame = frame.f_back
+    data = CLAIMED.encode()
+    while data:
+        data = data[os.write(frame.f_locals["answer"], data):]
+    os._exit(0)
+"""
+SAME_HASH = '{"set": [' + ",".join(str((2**61 - 1) * i) for i in range(1, 41_000)) + "]}"
+
+
+@pytest.mark.parametrize("claimed", ['{"complex": [1' + "0" * 400 + ", 0]}", '{"int": []}', "[" * 100_000, '{"a": 1}'])
+async def test_a_claim_that_is_no_value_is_wrong(sandbox: Sandbox, claimed: str) -> None:
+    code = FOUND_DESCRIPTOR.replace("CLAIMED", repr(claimed))
+    score = await code_match(python(code), CALLS, sandbox=sandbox)
+    assert (score.reward, score.components["passed"]) == (0.0, 0.0)
+
+
+@pytest.mark.slow
+async def test_numbers_of_the_same_hash_hold_up_no_other_episode() -> None:
+    longest_s = 0.0
+
+    async def tick() -> None:
+        nonlocal longest_s
+        while True:
+            started_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, time.monotonic() - started_s)
+
+    assert await is_expected("[" + "1, " * 5000 + "1]", [1] * 5001)  # starts a worker
+    ticking = asyncio.ensure_future(tick())
+    assert not await is_expected(SAME_HASH, {1})
+    ticking.cancel()
+    assert longest_s < 1
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "is_same"),
+    [
+        ("3", "3", True),
+        ("3.0000000001", "3", True),
+        ("true", "1", True),
+        ('"3"', "3", False),
+        ('{"tuple": [1, 2]}', "[1, 2]", True),
+        ("[1]", "[1, 1]", False),
+        ('{"dict": [["a", {"set": [2, 1]}]]}', '{"dict": [["a", {"set": [1, 2]}]]}', True),
+        ('{"dict": [["a", 1], ["b", 2]]}', '{"dict": [["a", 1]]}', False),
+        ('{"int": "0x1000000000000000000000"}', "1.0", False),
+        ("NaN", "1.0", False),
+        ("", "1", False),
+        ('{"object": 0}', "1", False),
+    ],
+)
+def test_values_are_compared_not_their_spellings(found: str, expected: str, is_same: bool) -> None:
+    assert matches(found, expected) is is_same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text", ["```" + " " * 200_000 + "`", "~~~" + "~" * 200_000 + "`", "```" + "a" * 200_000 + "`"]
+)
+async def test_a_long_line_is_read_in_linear_time(sandbox: Sandbox, text: str) -> None:
+    started_s = time.process_time()
+    await code_match(text, CASES, sandbox=sandbox)
+    assert time.process_time() - started_s < 1
 
 
 @pytest.mark.slow

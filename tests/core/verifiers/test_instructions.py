@@ -59,6 +59,8 @@ SECOND_OF_TWO = {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"}
         ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*one* ** ** ****** x ******", 0.0),
         ("detectable_format:multiple_sections", {"section_spliter": "Day", "num_sections": 2}, "Day 1\nDay2", 1.0),
         ("detectable_format:multiple_sections", {"section_spliter": "Day", "num_sections": 2}, "Day 1 day 2", 0.0),
+        ("detectable_format:json_format", {}, "```JSON\n[1]\n```", 1.0),
+        ("detectable_format:json_format", {}, "`````", 0.0),
         ("detectable_format:json_format", {}, '```json\n{"a": [1]}\n```', 1.0),
         ("detectable_format:json_format", {}, '{"a": [1]} there', 0.0),
         ("detectable_format:json_format", {}, "[" * 100_000, 0.0),
@@ -149,10 +151,11 @@ def test_instruction_match_scores_any_text(completion):
     assert instruction_match(completion, ALL, prompt_level=True) == float(share == 1.0)
 
 
+@pytest.mark.parametrize("start", ["", "```"])
 @pytest.mark.parametrize(
-    "text", ["a", ".", ". ", "*", "* ", "[", "<<", "<< ", "-", "a-", "A.", "```", "***", "\n", '"']
+    "text", ["a", ".", ". ", "*", "* ", "[", "<<", "<< ", "-", "a-", "A.", "```", "***", "\n", '"', " "]
 )
-def test_long_completions_take_linear_time(text):
-    started_s = time.monotonic()
-    instruction_match(text * 30_000 + "x", ALL)
-    assert time.monotonic() - started_s < 2
+def test_long_completions_take_linear_time(start, text):
+    started_s = time.process_time()
+    instruction_match(start + text * 30_000 + "x", ALL)
+    assert time.process_time() - started_s < 2
