@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.hostile_answers import Answer, Verdict, answers
 from gym_core.processes import Sandbox, shared_workers
-from gym_core.processes.sandbox.kernel import adopt_orphans
+from gym_core.processes.kernel import adopt_orphans
 
 GRACE_S = 1.0
 CUT, CUT_S = 100, 2.0

@@ -28,7 +28,7 @@ from typing import Any
 from pebble import ProcessPool
 
 from gym_core.processes import Workers
-from gym_core.processes.sandbox import clocks
+from gym_core.processes.kernel import cpu_s
 
 SIZE = 2
 CALLS = 2000
@@ -128,7 +128,7 @@ async def _cost(run: Callable[[Call], Awaitable[None]], call: Call) -> tuple[flo
 
 def _cpu_s(pid: int) -> float:
     children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-    return clocks.cpu_s(pid) + sum(_cpu_s(int(child)) for child in children)
+    return cpu_s(pid) + sum(_cpu_s(int(child)) for child in children)
 
 
 async def _one_by_one(call: Call) -> None:

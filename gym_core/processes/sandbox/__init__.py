@@ -10,11 +10,12 @@ library and the imported packages can be read; nothing of them should be an answ
 the limits, and those only against code that does not work against them.
 """
 
-from gym_core.processes.sandbox.backends import Backend, End, Started
+from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.docker import Docker
 from gym_core.processes.sandbox.programs import Command
 from gym_core.processes.sandbox.runs import Isolation, Sandbox, shared_sandbox
 from gym_core.processes.sandbox.watch import Limit, Ran
+from gym_core.processes.zygote import End
 
 __all__ = [
     "Backend",

@@ -1,29 +1,33 @@
-"""The last steps of a run in its own process: limits, files, and the code. Needs the standard library only."""
+"""The last steps of a run in its own process: files, and the code."""
 
 import atexit
 import errno
 import importlib
 import json
-import math
 import os
-import resource
 import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-OUT_OF = {"memory": 101, "processes": 102, "disk": 103}
+from gym_core.processes.kernel import (
+    drop_capabilities,
+    filter_system_calls,
+    limit_kernel_memory,
+    mapped_bytes,
+    set_limits,
+    system_call_filter,
+)
+
+OUT_OF: dict[Literal["memory", "processes", "disk"], int] = {"memory": 101, "processes": 102, "disk": 103}
 """Exit statuses of code that raised because of a limit."""
 
 STARTED = b"sandbox: started\n"
 """What `main` writes to standard error last before the code runs; where it is missing, the code is not at fault."""
 
 _STDERR = ("stderr", 2, "w", "backslashreplace")
-_OPEN_FILES = 128
-_MAPPED_BYTES = 256 << 20  # by the interpreter and its modules, where /proc does not tell
 
 
 def read_header() -> dict[str, Any]:
@@ -33,21 +37,16 @@ def read_header() -> dict[str, Any]:
     return header
 
 
-def set_limits(header: dict[str, Any], mapped_bytes: int) -> None:
-    """Set the limits of this process and of each it will start."""
-    cpu_s = math.ceil(header["cpu_s"])  # the kernel counts whole seconds
-    limits = {
-        resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),
-        resource.RLIMIT_AS: (mapped_bytes + header["memory_bytes"],) * 2,
-        resource.RLIMIT_NPROC: (header["processes"],) * 2,
-        resource.RLIMIT_FSIZE: (header["disk_bytes"],) * 2,
-        resource.RLIMIT_NOFILE: (_OPEN_FILES,) * 2,
-        resource.RLIMIT_CORE: (0, 0),
-        resource.RLIMIT_MEMLOCK: (0, 0),
-        resource.RLIMIT_MSGQUEUE: (0, 0),
-    }
-    for name, limit in limits.items():
-        resource.setrlimit(name, limit)
+def play_forked(_: None, descriptors: list[int]) -> NoReturn:
+    """Play a run in a process that a zygote has forked, isolated and limited.
+
+    Args:
+        descriptors: Standard input, output and error.
+    """
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    play(read_header())
 
 
 def play(header: dict[str, Any]) -> NoReturn:
@@ -120,14 +119,14 @@ def _read(size: int) -> bytes:
     return data
 
 
-def main(seal: Callable[[], None]) -> NoReturn:
-    """Run in a process that a program has isolated and that has imported nothing yet."""
+def main() -> NoReturn:
+    """Play a run in a process that a program has isolated and that has imported nothing yet."""
     header = read_header()
     for name in header["modules"]:
         importlib.import_module(name)
-    statm = Path("/proc/self/statm")
-    mapped_bytes = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else _MAPPED_BYTES
-    set_limits(header, mapped_bytes)
-    seal()
+    set_limits(header["limits"], mapped_bytes())
+    limit_kernel_memory()
+    drop_capabilities()
+    filter_system_calls(system_call_filter())
     os.write(2, STARTED)
     play(header)

@@ -5,12 +5,14 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.sandbox.backends import BOX_ENV, ENV, End
-from gym_core.processes.sandbox.isolation import BOX
+from gym_core.processes.kernel import BOX
+from gym_core.processes.sandbox.backends import BOX_ENV, ENV
 from gym_core.processes.sandbox.programs import Program, interpreter
+from gym_core.processes.zygote import End
 
 _UIDS = itertools.cycle(range(1 << 20, 1 << 21))  # a limit on processes counts those of a user, over all containers
 
@@ -47,7 +49,7 @@ class Docker:
         self._run = [program, "run", "--interactive", "--init", "--rm", "--pull=missing", *limits, *env, *options]
         self._command = [image, *interpreter(python)]
 
-    def start(self, stdin: int, stdout: int, stderr: int, *, cpu_s: float) -> "_Container":
+    def start(self, stdin: int, stdout: int, stderr: int, *, limits: Mapping[str, float]) -> "_Container":
         name, uid = f"gym-{uuid.uuid4().hex}", next(_UIDS)
         box = f"--tmpfs={BOX}:exec,size={self._disk_bytes},uid={uid},gid={uid}"
         command = [*self._run, f"--name={name}", f"--user={uid}:{uid}", box, f"--workdir={BOX}", *self._command]
@@ -55,7 +57,7 @@ class Docker:
             process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
         except OSError as error:
             raise WorkerLostError(f"{self._program} can't be started: {error}") from error
-        return _Container(process, [self._program, "rm", "--force", name])
+        return _Container(process, limits, [self._program, "rm", "--force", name])
 
     def is_alive(self) -> bool:
         return True
@@ -67,8 +69,9 @@ class Docker:
 class _Container(Program):
     """A container; the program that started it is not its parent, so that it has to be removed by name."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", remove: Sequence[str]) -> None:
-        super().__init__(process)
+    def __init__(self, process: "subprocess.Popen[bytes]", limits: Mapping[str, float], remove: Sequence[str]) -> None:
+        super().__init__(process, limits)
+        self.pid = None  # its processes are children of the container engine's
         self._remove = remove
         self._started_s = time.monotonic()
 
@@ -78,4 +81,4 @@ class _Container(Program):
 
     def end(self) -> End:
         """How it ended; its wall seconds stand for the CPU seconds, which nobody tells."""
-        return End(super().end().exit_status, time.monotonic() - self._started_s)
+        return replace(super().end(), cpu_s=time.monotonic() - self._started_s)

@@ -1,19 +1,39 @@
 """Programs that isolate a run, such as bubblewrap."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.sandbox import child, kernel
-from gym_core.processes.sandbox.backends import BOX_ENV, ENV, End, RefusedError
-from gym_core.processes.sandbox.isolation import BOX, DEVICES
+from gym_core.processes.kernel import BOX, DEVICES, oom_kills
+from gym_core.processes.sandbox import child
+from gym_core.processes.sandbox.backends import BOX_ENV, ENV
+from gym_core.processes.zygote import End, RefusedError
 
+# The file system of the program may not have this package.
+_BOOT = """
+import json, sys, types
+for package in "gym_core", "gym_core.processes", "gym_core.processes.kernel", "gym_core.processes.sandbox":
+    sys.modules[package] = types.ModuleType(package)
+    sys.modules[package].__path__ = []
+for name, source in json.loads(sys.argv[1]).items():
+    module = sys.modules.setdefault(name, types.ModuleType(name))
+    exec(compile(source, name, "exec"), module.__dict__)
+    setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], module)
+main = module.main
+for name in [name for name in sys.modules if name.partition(".")[0] == "gym_core"]:
+    del sys.modules[name]
+main()
+"""
+_KERNEL = "gym_core.processes.kernel"
+_SOURCES = [f"{_KERNEL}.{name}" for name in ("calls", "filter", "limits", "namespaces", "usage")]
+_SOURCES += [_KERNEL, child.__name__]  # each after those that it imports
 _SIGNALLED = 128  # a shell's exit status for signal n, and bubblewrap's, is this and n
 
 
@@ -32,15 +52,14 @@ class Command:
     def __init__(self, prefix: Sequence[str], *, python: str = sys.executable) -> None:
         self._command = [*prefix, *interpreter(python)]
 
-    def start(self, stdin: int, stdout: int, stderr: int, *, cpu_s: float) -> "Program":
+    def start(self, stdin: int, stdout: int, stderr: int, *, limits: Mapping[str, float]) -> "Program":
         try:
-            return Program(
-                subprocess.Popen(
-                    self._command, stdin=stdin, stdout=stdout, stderr=stderr, env=ENV, cwd="/", start_new_session=True
-                )
+            process = subprocess.Popen(
+                self._command, stdin=stdin, stdout=stdout, stderr=stderr, env=ENV, cwd="/", start_new_session=True
             )
         except OSError as error:
             raise WorkerLostError(f"{self._command[0]} can't be started: {error}") from error
+        return Program(process, limits)
 
     def is_alive(self) -> bool:
         return True
@@ -51,21 +70,26 @@ class Command:
 
 def interpreter(python: str) -> list[str]:
     """The command line of an interpreter that reads a run from its standard input and plays it."""
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kernel, child)]
-    return [python, "-P", "-c", "\n".join([*sources, "main(seal)"])]
+    sources = {name: Path(str(sys.modules[name].__file__)).read_text(encoding="utf-8") for name in _SOURCES}
+    return [python, "-P", "-c", _BOOT, json.dumps(sources)]
 
 
 class Program:
     """A run whose isolating program is a child of this process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", limits: Mapping[str, float]) -> None:
+        self.pid: int | None = process.pid
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
+        self._cpu_s = limits["cpu_s"]
+        self._oom_kills = oom_kills()
+        self._is_killed = False
 
     def fileno(self) -> int:
         return self._pidfd
 
     def kill(self) -> None:
+        self._is_killed = True
         with suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -73,9 +97,15 @@ class Program:
         _, status, usage = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         exit_status = self._process.returncode
+        # The code can kill itself, but not the program that isolates it.
+        is_lost = exit_status == -signal.SIGKILL or self._oom_kills != oom_kills()
         if exit_status > _SIGNALLED:
             exit_status = _SIGNALLED - exit_status
-        return End(exit_status, usage.ru_utime + usage.ru_stime)
+        cpu_s, is_killed = usage.ru_utime + usage.ru_stime, exit_status == -signal.SIGKILL
+        has_met_limit = exit_status == -signal.SIGXCPU or (is_killed and cpu_s >= self._cpu_s)
+        if self._is_killed or has_met_limit:
+            return End(exit_status, cpu_s, "cpu" if has_met_limit and not self._is_killed else None)
+        return End(exit_status, cpu_s, is_lost=is_killed and is_lost)
 
     def close(self) -> None:
         if self._process.returncode is None:

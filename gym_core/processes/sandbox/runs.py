@@ -13,14 +13,16 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.sandbox.backends import Backend, RefusedError, Zygote
+from gym_core.processes.sandbox.backends import Backend, Forks
 from gym_core.processes.sandbox.programs import bubblewrap
 from gym_core.processes.sandbox.watch import Ran, Request, watch
+from gym_core.processes.zygote import RefusedError
 
 Isolation = Literal["namespaces", "bubblewrap", "none"]
 """Ways to isolate. "none" is for trusted code: it has limits and a directory of its own, and sees the whole machine."""
 
 PROCESSES = 8
+OPEN_FILES = 128
 DISK_BYTES = 64 << 20
 _shared: dict[tuple[int, tuple[str, ...]], Sandbox] = {}  # by process and modules
 
@@ -60,6 +62,7 @@ class Sandbox:
         stdin: str = "",
         files: Mapping[str, str] | None = None,
         cpu_s: float = 5.0,
+        sleep_s: float = 5.0,
         wall_s: float = 60.0,
         memory_bytes: int = 512 << 20,
         output_bytes: int = 1 << 20,
@@ -70,7 +73,8 @@ class Sandbox:
             code: The program.
             stdin: What it reads from standard input.
             files: What is in its directory, by relative path.
-            cpu_s: CPU seconds it may use; another process it starts may use as many, in whole seconds.
+            cpu_s: CPU seconds that it and the processes it starts may use together.
+            sleep_s: Seconds in which all of them may be asleep.
             wall_s: Seconds it may take. Past them, a run that was asleep for more than half of them has met its limit,
                 and one that was kept waiting is lost, by a machine that is too slow.
             memory_bytes: Address space of each of its processes, above what the imported modules take.
@@ -80,16 +84,20 @@ class Sandbox:
             WorkerLostError: The sandbox can't isolate here, was closed, or lost the run; or the machine is too slow.
             ValueError: A file's path leads out of the directory.
         """
-        header = {
-            "code": code,
-            "files": {_inside(name): text for name, text in (files or {}).items()},
-            "modules": self.modules,
+        limits = {
             "cpu_s": cpu_s,
             "memory_bytes": memory_bytes,
             "processes": PROCESSES,
             "disk_bytes": DISK_BYTES,
+            "open_files": OPEN_FILES,
         }
-        request = Request(_encode(header, stdin), cpu_s, wall_s, output_bytes)
+        header = {
+            "code": code,
+            "files": {_inside(name): text for name, text in (files or {}).items()},
+            "modules": self.modules,
+            "limits": limits,
+        }
+        request = Request(_encode(header, stdin), limits, sleep_s, wall_s, output_bytes)
         try:
             future = self._threads.submit(self._run, request)
         except RuntimeError as error:
@@ -138,9 +146,9 @@ def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str])
     if isolation is not None and not isinstance(isolation, str):
         return isolation
     ways: dict[str, Callable[[], Backend]] = {
-        "namespaces": lambda: Zygote(modules, isolate=True, disk_bytes=DISK_BYTES),
+        "namespaces": lambda: Forks(modules, isolate=True, disk_bytes=DISK_BYTES),
         "bubblewrap": lambda: bubblewrap(DISK_BYTES),
-        "none": lambda: Zygote(modules, isolate=False, disk_bytes=DISK_BYTES),
+        "none": lambda: Forks(modules, isolate=False, disk_bytes=DISK_BYTES),
     }
     problems = []
     for way in [isolation] if isolation else ["namespaces", "bubblewrap"]:

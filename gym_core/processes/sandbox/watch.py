@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import signal
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.sandbox.backends import Backend, End, Started
+from gym_core.processes.kernel import Usage
+from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.child import OUT_OF, STARTED
+from gym_core.processes.zygote import End
 
 Limit = Literal["cpu", "wall", "memory", "output", "processes", "disk"]
 """What a run can use up: its CPU seconds, its wall seconds while asleep, and the rest as it says."""
 
-_TICK_MS = 50
+_OUT_OF: dict[int, Limit] = {status: name for name, status in OUT_OF.items()}
+_TICK_MS = 20
 _END_S = 30.0  # for a killed run to end
 _CHUNK_BYTES = 1 << 16
 
@@ -53,10 +55,20 @@ class Ran:
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is given, and what it may use as far as its process cannot limit itself."""
+    """What a run is given, and what it may use.
+
+    Attributes:
+        stdin: The header of `child.read_header`, and what the code reads.
+        limits: Those that its process keeps.
+        sleep_s: Seconds it may be asleep.
+        wall_s: Seconds it may take.
+        output_bytes: The most it may write to each of its two streams.
+        cancelled: Set when nobody waits for it any more.
+    """
 
     stdin: bytes
-    cpu_s: float
+    limits: Mapping[str, float]
+    sleep_s: float
     wall_s: float
     output_bytes: int
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -69,19 +81,15 @@ def watch(backend: Backend, request: Request, closed: threading.Event) -> Ran:
         WorkerLostError: The run was lost, or the machine is too slow.
     """
     with ExitStack() as stack:
-        stdin = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        stdin = _sealed(request.stdin)
         stack.callback(os.close, stdin)
-        with open(stdin, "wb", closefd=False) as file:
-            file.write(request.stdin)
-        os.lseek(stdin, 0, os.SEEK_SET)
-        fcntl.fcntl(stdin, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         for descriptor in (out, err):
             os.set_blocking(descriptor, False)
             stack.callback(os.close, descriptor)
         started_s = time.monotonic()
         try:
-            run = backend.start(stdin, out_end, err_end, cpu_s=request.cpu_s)
+            run = backend.start(stdin, out_end, err_end, limits=request.limits)
         finally:
             os.close(out_end)
             os.close(err_end)
@@ -91,6 +99,18 @@ def watch(backend: Backend, request: Request, closed: threading.Event) -> Ran:
             backend.close()
             raise WorkerLostError(f"a run did not end within {_END_S:g} seconds of being killed")
         return _ran(watching, run.end(), tells_start=backend.tells_start)
+
+
+def _sealed(data: bytes) -> int:
+    """A descriptor from which data can be read, and that nobody can write to."""
+    import fcntl  # Windows has none, and imports this module
+
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return descriptor
 
 
 class _Watch:
@@ -107,12 +127,19 @@ class _Watch:
         self.started_s = started_s
         self.killed_for: Limit | None = None
         self.wall_s = 0.0
+        self.usage = None if run.pid is None else Usage(run.pid)
         self._run = run
         self._closed = closed
         self._killed_s = float("inf")
         self._poll = select.poll()
         for descriptor in (run.fileno(), *output):
             self._poll.register(descriptor, select.POLLIN)
+
+    @property
+    def was_asleep(self) -> bool:
+        """It slept for more than half of its wall seconds, or for longer than it may."""
+        slept_s = self.usage.slept_s if self.usage else 0.0
+        return slept_s > min(self.request.sleep_s, self.request.wall_s / 2)
 
     def until_end(self) -> bool:
         """Watch until the run has ended; False when it does not end though it was killed."""
@@ -126,10 +153,18 @@ class _Watch:
                 return True
             if self._closed.is_set() or self.request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
-            if self.killed_for is None and self.wall_s > self.request.wall_s:
-                self._kill("wall")
+            if not ready and self.usage:
+                self.usage.look()
+            self._check_limits()
             if time.monotonic() > self._killed_s + _END_S:
                 return False
+
+    def _check_limits(self) -> None:
+        request = self.request
+        if self.usage and self.usage.cpu_s > request.limits["cpu_s"]:
+            self._kill("cpu")
+        elif self.wall_s > request.wall_s or (self.usage and self.usage.slept_s > request.sleep_s):
+            self._kill("wall")
 
     def _kill(self, limit: Limit) -> None:
         if self.killed_for is None:
@@ -168,11 +203,11 @@ def _ran(watch: _Watch, end: End, *, tells_start: bool) -> Ran:
         before, mark, stderr = stderr.partition(STARTED)
         if not mark:
             raise WorkerLostError(f"the sandbox could not run the code: {before.decode(errors='replace')[-1000:]}")
-    limit = watch.killed_for or end.limit or _limit_of(watch.request, end)
-    if limit == "wall" and (end.busy_s is None or end.busy_s > watch.request.wall_s / 2):
+    limit = watch.killed_for or end.limit or _OUT_OF.get(end.exit_status)
+    if limit == "wall" and not watch.was_asleep:
         raise WorkerLostError(f"a run took longer than {watch.request.wall_s:g} wall seconds without being asleep")
-    if limit is None and end.exit_status == -signal.SIGKILL:
-        raise WorkerLostError("a run was killed from outside, by want of memory perhaps")
+    if limit is None and end.is_lost:
+        raise WorkerLostError("a run was killed from outside, or by the kernel for want of memory")
     kept = watch.request.output_bytes
     return Ran(
         stdout=stdout[:kept].decode(errors="replace"),
@@ -182,14 +217,3 @@ def _ran(watch: _Watch, end: End, *, tells_start: bool) -> Ran:
         cpu_s=end.cpu_s,
         wall_s=watch.wall_s,
     )
-
-
-def _limit_of(request: Request, end: End) -> Limit | None:
-    if end.exit_status == -signal.SIGXCPU or (end.exit_status == -signal.SIGKILL and end.cpu_s >= request.cpu_s):
-        return "cpu"
-    limits: dict[int, Limit] = {
-        OUT_OF["memory"]: "memory",
-        OUT_OF["processes"]: "processes",
-        OUT_OF["disk"]: "disk",
-    }
-    return limits.get(end.exit_status)

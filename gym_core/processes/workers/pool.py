@@ -8,7 +8,6 @@ import os
 import pickle
 import queue
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from gym_core.errors import WorkerLostError
 from gym_core.processes.workers.limits import Call
 from gym_core.processes.workers.worker import Worker
+from gym_core.processes.zygote import forget_in_forks
 
 _END_S = 10.0
 
@@ -38,7 +38,7 @@ class Workers:
         self._memory_bytes = memory_bytes
         self._closed = threading.Event()
         self._set_up()
-        _pools.add(self)
+        forget_in_forks(self)
 
     async def call(
         self, function: Callable[..., Any] | str, *args: Any, cpu_s: float = 5.0, sleep_s: float = 5.0
@@ -115,7 +115,7 @@ class Workers:
             with suppress(RuntimeError):  # the loop was closed, nobody waits
                 future.get_loop().call_soon_threadsafe(_settle, future, value, error)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Leave threads and workers to the process that this one was forked from."""
         for worker in self._workers:
             worker.forget()
@@ -136,12 +136,5 @@ def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None
         future.set_result(value)
 
 
-def _forget_all() -> None:
-    for pool in list(_pools):
-        pool._forget()
-
-
-_pools: weakref.WeakSet[Workers] = weakref.WeakSet()
 _shared = Workers(memory_bytes=4 << 30)
 atexit.register(_shared.close)
-os.register_at_fork(after_in_child=_forget_all)

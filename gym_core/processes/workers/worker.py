@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
 from gym_core.processes.workers.limits import Call, Limits
+from gym_core.processes.zygote import Child, Zygote, allowed_environment
 
-_START_S = 300.0  # for a zygote to start and import a function
-_END_S = 5.0
+_START_S = 300.0  # for a worker to import what its zygote can't
+_SEND_S = 5.0  # for a worker to read a call
+_END_MS = 5000
 _TICK_MS = 20
 _ANSWER_BYTES = 16 << 20
-_BOOT = """
-import json, sys
-sys.path[:], memory_bytes = json.loads(sys.argv[1])
-from gym_core.processes.workers.zygote import main
-main(memory_bytes)
-"""
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # idle BLAS threads reserve address space
+_LIVE = "gym_core.processes.workers.child:live"
 
 
 class Worker:
@@ -39,27 +31,28 @@ class Worker:
 
     def __init__(self, memory_bytes: int | None) -> None:
         self._memory_bytes = memory_bytes
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
-        self._pid = 0  # until the worker has said that it is ready
-        self._is_used = False  # it has answered a call
+        self._zygote: Zygote | None = None
+        self._imported = set[str]()  # modules that need no import any more
         self._threaded: list[str] = []  # modules whose import starts threads: no process with threads may fork
+        self._child: Child | None = None
+        self._is_ready = False  # it has said so
+        self._is_used = False  # it has answered a call
 
     def call(self, call: Call) -> Any:
         """What the function returns; raises what `Workers.call` does."""
         was_used = self._is_used
         try:
-            channel = self._get_ready(call)
-            kind, value, is_clean = self._ask(channel, call)
+            self._get_ready(call)
+            kind, value, is_clean = self._ask(call)
         except BaseException as error:
-            has_died = self._channel is None
-            self._renew()
+            has_died = self._child is None
+            self._end_child()
             if isinstance(error, WorkerLostError) and has_died and was_used:
                 return self.call(call)  # an earlier call may have brought it about
             raise
         self._is_used = True
         if not is_clean:
-            self._renew()
+            self._end_child()
         if kind == "memory":
             raise WorkerHungError(f"{call.function} used up its {self._memory_bytes} bytes of memory")
         if kind == "missing":
@@ -70,102 +63,78 @@ class Worker:
 
     def close(self) -> None:
         """End the zygote and the worker, with all that the worker has started."""
-        zygote, self._zygote = self._zygote, None
-        if zygote is None:
-            return
-        with suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)  # the zygote then ends its worker and itself
-        with suppress(subprocess.TimeoutExpired):
-            zygote.wait(_END_S if self._channel else 0)  # without a worker there is nothing to wait for
-        zygote.kill()
-        zygote.wait()
-        self._control.close()
         self._hang_up()
+        if self._zygote:
+            self._zygote.close()
+        self._zygote = None
 
     def forget(self) -> None:
-        """Leave the zygote to the process that has started it."""
-        if self._zygote:
-            self._zygote.returncode = 0  # it is not for this process to wait for
-            self._control.close()
-        self._hang_up()
+        """Leave the worker to the process that this one was forked from."""
+        if self._child:
+            self._child.forget()
+            self._channel.close()
 
-    def _get_ready(self, call: Call) -> socket.socket:
-        if self._zygote and self._ends.poll(0):
-            with suppress(WorkerLostError):
-                self._receive_end()  # of an idle worker; or the zygote is gone
-        if self._zygote is None:
-            self._start()
+    def _get_ready(self, call: Call) -> None:
+        if self._child and self._answers.poll(0):
+            self._end_child()  # it has ended while idle
+        if self._zygote is None or not self._zygote.is_alive():
+            self._start(call)
         if call.module not in self._imported:
             self._import(call)
-        channel = self._channel or self._fork()
-        if not self._pid:
-            kind, value, _ = self._receive_line(channel, _starting(call))
+        if self._child is None:
+            self._fork()
+        if not self._is_ready:
+            deadline_s = time.monotonic() + _START_S
+            kind, value, _ = self._receive_line(lambda: _check_start(call, deadline_s))
             if kind != "ready":
                 raise WorkerLostError(f"the worker could not import {call.module}: {value}")
-            self._pid = value
-        return channel
+            self._is_ready = True
 
-    def _start(self) -> None:
-        # Neither fork nor multiprocessing: safe with threads in this process, and `__main__` is not imported again.
-        command = [sys.executable, "-P", "-c", _BOOT, json.dumps([_path(), self._memory_bytes])]
-        null, env = subprocess.DEVNULL, {**os.environ, **_ONE_THREAD}
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._zygote = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=null, stderr=null, env=env, start_new_session=True
-            )
-        self._ends = select.poll()  # select() refuses the high descriptors of a busy trainer
-        self._ends.register(self._control, select.POLLIN)
+    def _start(self, call: Call) -> None:
+        self.close()
+        self._zygote = Zygote([_LIVE], env=allowed_environment(), check=call.check_wanted)
         self._imported = set(self._threaded)
 
     def _import(self, call: Call) -> None:
         """Have the zygote import a module; where that starts threads, each worker will do so itself."""
-        if self._channel:
-            self._end_worker()
-        self._send({"import": call.module, "path": _path()})
-        check = _starting(call)
-        while not self._ends.poll(_TICK_MS):
-            check()
-        answer = self._receive()
-        if answer["problem"]:
-            self.close()
-            raise WorkerLostError(f"the worker could not import {call.module}: {answer['problem']}")
-        if answer["threads"]:
-            self.close()
-            self._threaded.append(call.module)
-            self._start()
-        self._imported.add(call.module)
-
-    def _fork(self) -> socket.socket:
-        """Have a worker forked; it will say when it is ready."""
-        self._channel, theirs = socket.socketpair()
-        self._channel.settimeout(_END_S)  # for a worker that does not read
-        with theirs:
-            self._send({"fork": self._threaded}, theirs.fileno())
-        self._answers = select.poll()
-        self._answers.register(self._channel, select.POLLIN)
-        self._answers.register(self._control, select.POLLIN)
-        return self._channel
-
-    def _renew(self) -> None:
-        """Have the worker replaced, without waiting for the new one."""
+        how = self._end_child()
         if self._zygote is None:
-            return
+            raise WorkerLostError(f"the worker died{how}")
         try:
-            if self._channel:
-                self._end_worker()
-            self._fork()
+            has_threads = self._zygote.load(call.module, check=call.check_wanted)
         except WorkerLostError:
             self.close()
+            raise
+        if has_threads:
+            self._threaded.append(call.module)
+            self._start(call)
+        self._imported.add(call.module)
 
-    def _ask(self, channel: socket.socket, call: Call) -> Any:
+    def _fork(self) -> None:
+        """Have a worker forked; it will say when it is ready."""
+        assert self._zygote
+        self._channel, theirs = socket.socketpair()
+        self._channel.settimeout(_SEND_S)
+        settings = {"modules": self._threaded, "memory_bytes": self._memory_bytes}
+        with theirs:
+            try:
+                self._child = self._zygote.fork(_LIVE, settings, [theirs.fileno()])
+            except WorkerLostError:
+                self._channel.close()
+                raise
+        self._answers = select.poll()  # select() refuses the high descriptors of a busy trainer
+        self._answers.register(self._channel, select.POLLIN)
+        self._answers.register(self._child, select.POLLIN)
+
+    def _ask(self, call: Call) -> Any:
         """Send a call and wait for its answer: its kind, a value, and whether the worker can take another call."""
-        limits = Limits(call, self._pid)
+        assert self._child
+        limits = Limits(call, self._child.pid)
         with suppress(OSError):  # the worker has died, which reading will tell
-            channel.sendall(pickle.dumps((call.function, call.arguments)))
-        return self._receive_line(channel, limits.check)
+            self._channel.sendall(pickle.dumps((call.function, call.arguments)))
+        return self._receive_line(limits.check)
 
-    def _receive_line(self, channel: socket.socket, check: Callable[[], None]) -> Any:
+    def _receive_line(self, check: Callable[[], None]) -> Any:
         line = bytearray()
         while not line.endswith(b"\n"):
             if line:
@@ -173,10 +142,10 @@ class Worker:
             ready = self._answers.poll(_TICK_MS)
             if not ready:
                 check()
-            elif all(descriptor != channel.fileno() for descriptor, _ in ready):
-                raise WorkerLostError(f"the worker died, {self._receive_end()}")
+            elif all(descriptor != self._channel.fileno() for descriptor, _ in ready):
+                raise WorkerLostError(f"the worker died{self._end_child()}")
             else:
-                line += self._receive_chunk(channel)
+                line += self._receive_chunk()
             if len(line) > _ANSWER_BYTES:
                 raise WorkerHungError(f"the worker answered with more than {_ANSWER_BYTES} bytes")
         try:
@@ -185,53 +154,31 @@ class Worker:
             raise WorkerLostError(f"the worker garbled its answer: {error}") from error
         return kind, value, is_clean
 
-    def _receive_chunk(self, channel: socket.socket) -> bytes:
+    def _receive_chunk(self) -> bytes:
         with suppress(ConnectionResetError):
-            if chunk := channel.recv(1 << 16):
+            if chunk := self._channel.recv(1 << 16):
                 return chunk
-        raise WorkerLostError(f"the worker died, {self._end_worker()}")
+        raise WorkerLostError(f"the worker died{self._end_child()}")
 
-    def _end_worker(self) -> str:
-        self._send({"kill": True})  # which does nothing where it has ended
-        return self._receive_end()
-
-    def _receive_end(self) -> str:
-        """How the worker ended."""
-        status: int = self._receive()["exit_status"]
+    def _end_child(self) -> str:
+        """End the worker; how it ended, for a message."""
+        if self._child is None:
+            return ""
+        self._child.kill()
+        poll = select.poll()
+        poll.register(self._child, select.POLLIN)
+        end = self._child.end() if poll.poll(_END_MS) else None
         self._hang_up()
-        return f"signal {-status}" if status < 0 else f"exit status {status}"
+        if end is None or end.problem:
+            self.close()
+            return " with its zygote"
+        return f", signal {-end.exit_status}" if end.exit_status < 0 else f", exit status {end.exit_status}"
 
     def _hang_up(self) -> None:
-        if self._channel:
+        if self._child:
+            self._child.close()
             self._channel.close()
-        self._channel, self._pid, self._is_used = None, 0, False
-
-    def _send(self, message: object, *descriptors: int) -> None:
-        try:
-            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
-        except OSError as error:
-            raise self._zygote_lost() from error
-
-    def _receive(self) -> Any:
-        message = b""
-        with suppress(ConnectionResetError):  # it was killed before it had read what it was sent
-            if self._ends.poll(_END_S * 1000):
-                message = self._control.recv(1 << 16)
-        if not message:
-            raise self._zygote_lost()
-        return json.loads(message)
-
-    def _zygote_lost(self) -> WorkerLostError:
-        self.close()
-        return WorkerLostError("the worker died with its zygote")
-
-
-def _path() -> list[str]:
-    return [str(entry) for entry in sys.path]
-
-
-def _starting(call: Call) -> Callable[[], None]:
-    return partial(_check_start, call, time.monotonic() + _START_S)
+        self._child, self._is_ready, self._is_used = None, False, False
 
 
 def _check_start(call: Call, deadline_s: float) -> None:

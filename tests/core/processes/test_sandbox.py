@@ -443,7 +443,7 @@ async def test_close_loses_the_runs_and_leaves_no_process(small: Sandbox) -> Non
 async def test_a_zygote_that_was_killed_is_replaced(small: Sandbox) -> None:
     run = asyncio.ensure_future(small.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.3)
-    stubs = [pid for pid in processes_with("gym_core.processes.sandbox.zygote") if _parent(pid) == os.getpid()]
+    stubs = [pid for pid in processes_with("gym_core.processes.zygote") if _parent(pid) == os.getpid()]
     for pid in stubs:
         os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerLostError):

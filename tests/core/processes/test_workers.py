@@ -40,6 +40,10 @@ def double(number: int) -> int:
     return 2 * number
 
 
+def environment() -> list[str]:
+    return list(os.environ)
+
+
 def pid() -> int:
     return os.getpid()
 
@@ -76,9 +80,6 @@ def sleep(seconds: float) -> str:
 
 def loop_in_a_crowd() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core for all
-    for _ in range(40):
-        if os.fork() == 0:
-            loop()
     loop()
 
 
@@ -292,10 +293,32 @@ async def test_sleep_is_not_cpu_time(workers: Workers) -> None:
         await workers.call(sleep, 60, sleep_s=0.2)
 
 
+@pytest.fixture
+def crowd() -> Iterator[None]:
+    """Forty processes that loop on one core."""
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass"
+    processes = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(40)]
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("crowd")
 async def test_a_machine_that_is_too_slow_is_not_the_fault_of_the_input(workers: Workers) -> None:
     with pytest.raises(WorkerLostError, match="the machine is too slow"):
         await workers.call(loop_in_a_crowd, cpu_s=0.4, sleep_s=0.1)
+
+
+def test_a_child_gets_no_variable_that_is_not_on_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_API_KEY", "1")
+    monkeypatch.setenv("HF_TOKEN", "1")
+    workers = Workers(1)
+    names = asyncio.run(workers.call(environment))
+    workers.close()
+    assert not {"SECRET_API_KEY", "HF_TOKEN"} & {*names}
+    assert {"PATH", "OMP_NUM_THREADS"} <= {*names}
 
 
 async def test_prints_do_not_get_into_the_answers(workers: Workers) -> None:

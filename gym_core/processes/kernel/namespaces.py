@@ -1,4 +1,4 @@
-"""Isolation: the namespaces of the zygote and of its runs, and the few files that runs can see."""
+"""Namespaces: those of an isolated zygote and of each process it forks, and the few files that these can see."""
 
 import importlib
 import os
@@ -10,16 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gym_core.processes.sandbox import kernel
+from gym_core.processes.kernel import calls
+from gym_core.processes.kernel.filter import system_call_filter
 
 BOX = "/box"
 """The only directory a run can write to: its own, in memory, and its current one."""
 
 _NOBODY = 65534  # a user other than root, whose processes no limit would count
 _RUN_ID = 1000
-_RUN_NAMESPACES = (
-    kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
-)
+_RUN_NAMESPACES = calls.CLONE_NEWUSER | calls.CLONE_NEWNS | calls.CLONE_NEWNET | calls.CLONE_NEWIPC | calls.CLONE_NEWUTS
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
 
@@ -48,7 +47,7 @@ def enter_namespaces() -> Host:
         OSError: They are not permitted here.
     """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    call_filter = kernel.system_call_filter()
+    call_filter = system_call_filter()
     is_root = os.geteuid() == 0
     nobody = f"\n1 {_NOBODY} 1" if is_root else ""
     users, groups = f"0 {os.geteuid()} 1{nobody}", f"0 {os.getegid()} 1{nobody}"
@@ -61,7 +60,7 @@ def enter_namespaces() -> Host:
             _write_maps(proc, f"{os.getppid()}", users, groups, deny_groups=not is_root)
             os._exit(0)
         os._exit(1)
-    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
+    calls.unshare(calls.CLONE_NEWUSER | calls.CLONE_NEWNS | calls.CLONE_NEWPID)
     os.close(begin)
     os.close(begin_read)
     if os.waitpid(mapper, 0)[1]:
@@ -70,7 +69,7 @@ def enter_namespaces() -> Host:
     if zygote:
         os.waitpid(zygote, 0)
         os._exit(0)
-    kernel.die_with_parent(signal.SIGKILL)
+    calls.die_with_parent(signal.SIGKILL)
     return Host(proc, os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc), int(is_root), call_filter)
 
 
@@ -80,39 +79,39 @@ def isolate_run(host: Host, disk_bytes: int) -> None:
         os.setgroups([])
         os.setresgid(host.run_as, host.run_as, host.run_as)
         os.setresuid(host.run_as, host.run_as, host.run_as)
-        kernel.own_proc_files()
+        calls.own_proc_files()
     users, groups = f"{_RUN_ID} {os.geteuid()} 1", f"{_RUN_ID} {os.getegid()} 1"
-    kernel.unshare(_RUN_NAMESPACES)
+    calls.unshare(_RUN_NAMESPACES)
     _write_maps(host.proc, "self", users, groups, deny_groups=True)
     os.close(host.proc)
     socket.sethostname("sandbox")
     options = f"size={disk_bytes},nr_inodes=4096,mode=700"
-    kernel.mount("tmpfs", BOX, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    calls.mount("tmpfs", BOX, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, options)
     os.chdir(BOX)
-    kernel.drop_capabilities()
+    calls.drop_capabilities()
 
 
 def hide_host() -> None:
     """Leave only what runs may see: the system's programs, the standard library, and the packages imported so far."""
     hidden, packages = _site_directories(), _imported_packages()
-    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+    calls.mount("none", "/", None, calls.MS_REC | calls.MS_PRIVATE)
+    calls.mount("tmpfs", "/tmp", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=1m,mode=755")
     os.mkdir("/tmp/old")
-    kernel.pivot_root("/tmp", "/tmp/old")
+    calls.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
     for path in (*_SYSTEM, *DEVICES, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")):
         _show(path)
     for path in hidden:
         if os.path.isdir(path):
-            kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+            calls.mount("tmpfs", path, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=1m,mode=755")
     for path in packages:
         _show(path)
     os.mkdir(BOX)
     if not os.path.exists("/tmp"):
         os.symlink(BOX, "/tmp")
-    kernel.detach("/old")
+    calls.detach("/old")
     os.rmdir("/old")
-    kernel.make_read_only("/")
+    calls.make_read_only("/")
     sys.path[:] = [path for path in sys.path if os.path.exists(path)]
     sys.path_importer_cache.clear()
     importlib.invalidate_caches()
@@ -153,7 +152,7 @@ def _show(path: str) -> None:
         os.mkdir(path)
     else:
         os.close(os.open(path, os.O_CREAT))
-    kernel.mount(old, path, None, kernel.MS_BIND | kernel.MS_REC)
+    calls.mount(old, path, None, calls.MS_BIND | calls.MS_REC)
 
 
 def _write_maps(proc: int, process: str, users: str, groups: str, *, deny_groups: bool) -> None:

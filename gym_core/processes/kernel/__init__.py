@@ -1,0 +1,41 @@
+"""What Linux keeps apart and counts: namespaces, the filter of system calls, limits and clocks.
+
+Needs the standard library only: processes that see nothing else import it.
+"""
+
+from gym_core.processes.kernel.calls import (
+    CLONE_NEWPID,
+    adopt_orphans,
+    die_with_parent,
+    drop_capabilities,
+    filter_system_calls,
+    set_pid_namespace,
+    unshare,
+)
+from gym_core.processes.kernel.filter import system_call_filter
+from gym_core.processes.kernel.limits import limit_kernel_memory, mapped_bytes, set_limits
+from gym_core.processes.kernel.namespaces import BOX, DEVICES, Host, enter_namespaces, hide_host, isolate_run
+from gym_core.processes.kernel.usage import Usage, cpu_s, oom_kills
+
+__all__ = [
+    "BOX",
+    "CLONE_NEWPID",
+    "DEVICES",
+    "Host",
+    "Usage",
+    "adopt_orphans",
+    "cpu_s",
+    "die_with_parent",
+    "drop_capabilities",
+    "enter_namespaces",
+    "filter_system_calls",
+    "hide_host",
+    "isolate_run",
+    "limit_kernel_memory",
+    "mapped_bytes",
+    "oom_kills",
+    "set_limits",
+    "set_pid_namespace",
+    "system_call_filter",
+    "unshare",
+]

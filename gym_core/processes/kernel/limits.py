@@ -1,0 +1,52 @@
+"""Limits of a process that the kernel keeps; each process it starts has them too."""
+
+import math
+import os
+from collections.abc import Mapping
+
+_MAPPED_BYTES = 256 << 20  # by the interpreter and its modules, where /proc does not tell
+
+
+def mapped_bytes(proc: int | None = None) -> int:
+    """Address space that this process has mapped already.
+
+    Args:
+        proc: A descriptor of /proc where the path does not lead there.
+    """
+    path = "/proc/self/statm" if proc is None else "self/statm"
+    try:
+        with open(os.open(path, os.O_RDONLY, dir_fd=proc), encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return _MAPPED_BYTES
+
+
+def set_limits(limits: Mapping[str, float], mapped: int) -> None:
+    """Limit this process and each that it will start.
+
+    Args:
+        limits: Any of `cpu_s`, `memory_bytes` (address space above what is mapped already), `processes`, `disk_bytes`
+            (size of a file) and `open_files`. No limit is set for what is not named, core dumps apart.
+        mapped: Bytes of address space mapped already.
+    """
+    import resource  # Windows has none, and imports this module
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if "cpu_s" in limits:
+        cpu_s = math.ceil(limits["cpu_s"])  # the kernel counts whole seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    if "memory_bytes" in limits:
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + int(limits["memory_bytes"]),) * 2)
+    kernel_names = {"processes": "RLIMIT_NPROC", "disk_bytes": "RLIMIT_FSIZE", "open_files": "RLIMIT_NOFILE"}
+    for name, kernel_name in kernel_names.items():
+        if name in limits:
+            resource.setrlimit(getattr(resource, kernel_name), (int(limits[name]),) * 2)
+
+
+def limit_kernel_memory() -> None:
+    """Keep this process from memory of the kernel's that no other limit counts."""
+    import resource
+
+    for name, most in {"RLIMIT_MEMLOCK": 0, "RLIMIT_MSGQUEUE": 0, "RLIMIT_SIGPENDING": 1024}.items():
+        if hasattr(resource, name):  # Linux has it
+            resource.setrlimit(getattr(resource, name), (most, most))

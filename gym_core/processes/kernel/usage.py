@@ -1,0 +1,98 @@
+"""Usage: CPU seconds and sleep of a process and all that it has started, seen from another process."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+_MOST_SAMPLED_S = 0.1
+"""Seconds that one look can account for at most: the looking process may have been kept from a core itself."""
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process, by the clock that clock_getcpuclockid(3) names; 0 when it has just ended."""
+    with suppress(OSError):
+        return time.clock_gettime((~pid << 3) | 2)
+    return 0.0
+
+
+def oom_kills() -> int | None:
+    """How many processes of this machine the kernel has killed for want of memory; None where it does not tell."""
+    for line in _read("/proc/vmstat").splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return None
+
+
+class Usage:
+    """What a process and its descendants use from now on; `look` at them every few hundredths of a second.
+
+    No clock of the kernel counts processes that come and go between two looks. A process seen for the first time while
+    it runs therefore stands for those before it: it counts for the whole time since the last look, less the share it
+    waited for a core.
+
+    Attributes:
+        cpu_s: CPU seconds used, by all of them.
+        slept_s: Seconds in which none of them ran, nor waited for a core or a disk.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.cpu_s = 0.0
+        self.slept_s = 0.0
+        self._root = pid
+        self._seen = {pid: cpu_s(pid)}  # CPU seconds by process, at the last look
+        self._looked_s = time.monotonic()
+
+    def look(self) -> None:
+        """Bring both figures up to date."""
+        now_s = time.monotonic()
+        since_s, self._looked_s = min(now_s - self._looked_s, _MOST_SAMPLED_S), now_s
+        is_awake = False
+        for pid, threads in _tree(self._root):
+            total_s, before_s = cpu_s(pid), self._seen.get(pid, math.inf)
+            used_s = total_s - before_s
+            if used_s < 0:  # a new process, perhaps with the number of an old one
+                used_s = max(total_s, since_s * max(map(_running_share, threads), default=0.0))
+            is_awake = is_awake or used_s > since_s / 2 or any(map(_is_awake, threads))
+            self._seen[pid] = total_s
+            self.cpu_s += used_s
+        if not is_awake:
+            self.slept_s += since_s
+
+
+def _tree(root: int) -> Iterator[tuple[int, list[str]]]:
+    """Each process of a tree, and the directories of its threads."""
+    left = [root]
+    while left:
+        pid = left.pop()
+        threads = []
+        with suppress(OSError):  # it has just ended
+            threads = [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
+        yield pid, threads
+        for thread in threads:
+            left += map(int, _read(f"{thread}/children").split())
+
+
+def _is_awake(thread: str) -> bool:
+    """Whether a thread runs, or waits for a core or a disk; see proc_pid_stat(5)."""
+    state = _read(f"{thread}/stat").rpartition(")")[2][1:2]
+    # A parent in vfork(2) looks as if it waited for a disk.
+    return state == "R" or (state == "D" and not _read(f"{thread}/children"))
+
+
+def _running_share(thread: str) -> float:
+    """The part of its waking time that a thread had a core; 0 when it is asleep."""
+    if not _is_awake(thread):
+        return 0.0
+    ran_ns, waited_ns = map(int, (_read(f"{thread}/schedstat") or "1 0").split()[:2])
+    return ran_ns / max(1, ran_ns + waited_ns)
+
+
+def _read(path: str) -> str:
+    """The text of a file; "" when there is none, since what it tells of has just ended."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+    return ""

@@ -1,0 +1,7 @@
+"""The zygote: a clean interpreter that forks the processes of all other rooms, each killable with what it starts."""
+
+from gym_core.processes.zygote.client import Child, End, RefusedError, Zygote, import_path
+from gym_core.processes.zygote.environment import allowed_environment
+from gym_core.processes.zygote.forks import forget_in_forks
+
+__all__ = ["Child", "End", "RefusedError", "Zygote", "allowed_environment", "forget_in_forks", "import_path"]

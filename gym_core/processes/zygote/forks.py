@@ -1,0 +1,27 @@
+"""What a fork of this process means: the copy must not use the threads, locks and zygotes of the original."""
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Owner(Protocol):
+    """An object that a forked process has to start anew."""
+
+    def forget(self) -> None:
+        """Leave threads, locks and processes to the process that this one was forked from."""
+
+
+def forget_in_forks(owner: Owner) -> None:
+    """Have `owner.forget()` called in each process that is forked from this one."""
+    _owners.add(owner)
+
+
+def _forget_all() -> None:
+    for owner in list(_owners):
+        owner.forget()
+
+
+_owners: weakref.WeakSet[Owner] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,311 @@
+"""The zygote's own process: it imports modules, and forks processes that have them, until its caller is gone.
+
+It has one thread, and never reads what it hands on, so that nothing of one process is in the memory of the next. Where
+it isolates, it is the first process of a pid namespace, so that all others end with it; where it doesn't, it adopts the
+orphans of the processes it forked, and kills them.
+"""
+
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NoReturn
+
+from gym_core.processes.kernel import (
+    CLONE_NEWPID,
+    Host,
+    adopt_orphans,
+    die_with_parent,
+    enter_namespaces,
+    filter_system_calls,
+    hide_host,
+    isolate_run,
+    limit_kernel_memory,
+    mapped_bytes,
+    set_limits,
+    set_pid_namespace,
+    unshare,
+)
+
+Entry = Callable[[Any, list[int]], object]
+"""What a forked process runs: it takes its settings, as JSON holds them, and the descriptors it was given."""
+
+MESSAGE_BYTES = 1 << 16
+_MOST_DESCRIPTORS = 16
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A process that was forked and waits for what it is to run, or runs it."""
+
+    pid: int
+    pidfd: int
+    channel: socket.socket
+    directory: str | None
+
+
+def serve(settings: Mapping[str, Any]) -> NoReturn:
+    """Serve the process at the other end of standard input until it is gone.
+
+    Args:
+        settings: As `client.Zygote` makes them.
+    """
+    control = socket.socket(fileno=os.dup(0))
+    os.dup2(1, 0)
+    parent = os.pidfd_open(os.getppid())
+    host, module = None, None
+    try:
+        entries = {name: _find(name) for name in settings["entries"]}
+        for name in [name for name in sys.modules if name.partition(".")[0] == "gym_core"]:
+            del sys.modules[name]  # they are the zygote's, and stand in the way of the whole package
+        if settings["isolate"]:
+            host = enter_namespaces()
+        else:
+            adopt_orphans()
+        for module in settings["modules"]:
+            importlib.import_module(module)
+        module = None
+        if settings["modules"] and _has_threads():
+            raise RuntimeError("a module has started threads, which a fork would break")
+        if host:
+            hide_host()
+    except BaseException as error:  # the process boundary: whatever it is, the caller is told
+        control.send(json.dumps({"problem": describe(error), "module": module}).encode())
+        os._exit(1)
+    _freeze()
+    control.send(b"{}")
+    _Zygote(control, parent, host, entries, settings).serve()
+
+
+class _Zygote:
+    def __init__(
+        self,
+        control: socket.socket,
+        parent: int,
+        host: Host | None,
+        entries: Mapping[str, Entry],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._control = control
+        self._parent = parent  # its end is seen even where a process that it has forked keeps the control open
+        self._host = host
+        self._entries = entries
+        self._box_bytes: int | None = settings["box_bytes"]
+        self._spare: _Process | None = None  # forked ahead, isolated already
+        self._running: dict[int, tuple[_Process, socket.socket]] = {}  # by each descriptor of theirs that is polled
+        self._poll = select.poll()
+        for descriptor in (control.fileno(), parent):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def serve(self) -> NoReturn:
+        if self._host:
+            self._spare = self._fork()
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._parent:
+                    self._leave()
+                elif descriptor == self._control.fileno():
+                    self._receive()
+                elif descriptor in self._running:
+                    process, status = self._running[descriptor]
+                    if descriptor == process.pidfd:
+                        self._report(process, status)
+                    else:
+                        self._poll.unregister(descriptor)
+                        self._kill(process)
+
+    def _receive(self) -> None:
+        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, _MOST_DESCRIPTORS)
+        if not message:
+            self._leave()
+        request = json.loads(message)
+        if "import" in request:
+            if self._spare:
+                self._end(self._spare)
+                self._spare = None
+            self._control.send(json.dumps(_import(request["import"], request["path"])).encode())
+        else:
+            self._start(message, descriptors)
+
+    def _start(self, message: bytes, descriptors: list[int]) -> None:
+        """Have a process run what a message says; the last descriptor is for what the caller is told of it."""
+        process, self._spare = self._spare or self._fork(), None
+        with suppress(OSError):  # it was killed, which is reported
+            socket.send_fds(process.channel, [message], descriptors)
+        process.channel.close()
+        status = socket.socket(fileno=descriptors.pop())
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with suppress(OSError):  # the caller has left
+            socket.send_fds(status, [b"{}"], [process.pidfd])
+        for descriptor in (process.pidfd, status.fileno()):
+            self._running[descriptor] = process, status
+            self._poll.register(descriptor, select.POLLIN)
+        self._spare = self._fork()
+
+    def _fork(self) -> _Process:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        directory, mapped, zygote = None, mapped_bytes(self._proc), os.getpid()
+        if self._host:
+            unshare(CLONE_NEWPID)
+        elif self._box_bytes is not None:
+            directory = tempfile.mkdtemp(prefix="gym-sandbox-")
+        pid = os.fork()
+        if pid == 0:
+            self._become(theirs, directory, mapped, zygote)
+        theirs.close()
+        if self._host:
+            set_pid_namespace(self._host.pid_namespace)
+        return _Process(pid, os.pidfd_open(pid), ours, directory)
+
+    def _become(self, channel: socket.socket, directory: str | None, mapped: int, zygote: int) -> NoReturn:
+        """Isolate this process, wait for what it is to run, and run it."""
+        problem = ""
+        try:
+            self._isolate(channel, directory)
+        except BaseException as error:  # the caller is told, for nothing of its own has run
+            problem = describe(error)
+        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, _MOST_DESCRIPTORS)
+        if not message or (not self._host and os.getppid() != zygote):
+            os._exit(0)
+        channel.close()
+        status = socket.socket(fileno=descriptors.pop())
+        request = json.loads(message)
+        try:
+            set_limits(request["limits"], mapped)
+            if self._host:
+                limit_kernel_memory()
+                filter_system_calls(self._host.call_filter)
+        except BaseException as error:
+            problem = problem or describe(error)
+        if problem:
+            status.send(json.dumps({"problem": problem}).encode())
+            os._exit(1)
+        status.close()
+        exit_status = 1
+        try:
+            self._entries[request["entry"]](request["settings"], descriptors)
+            exit_status = 0
+        finally:
+            os._exit(exit_status)
+
+    def _isolate(self, channel: socket.socket, directory: str | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _close_all_but({channel.fileno(), *([self._host.proc] if self._host else [])})
+        if self._host:
+            isolate_run(self._host, self._box_bytes or 0)
+        else:
+            die_with_parent(signal.SIGKILL)
+            os.setsid()
+            adopt_orphans()
+            os.chdir(directory or ".")
+
+    @property
+    def _proc(self) -> int | None:
+        return self._host.proc if self._host else None
+
+    def _report(self, process: _Process, status: socket.socket) -> None:
+        exit_status, cpu_s = self._end(process)
+        with suppress(OSError):  # the caller has left
+            status.send(json.dumps({"exit_status": exit_status, "cpu_s": cpu_s}).encode())
+        del self._running[status.fileno()]
+        with suppress(KeyError):
+            self._poll.unregister(status.fileno())
+        status.close()
+
+    def _end(self, process: _Process) -> tuple[int, float]:
+        """End a process with all that it has started; its exit status and CPU seconds."""
+        self._kill(process)
+        _, status, usage = os.wait4(process.pid, 0)
+        if process.pidfd in self._running:
+            del self._running[process.pidfd]
+            self._poll.unregister(process.pidfd)
+        os.close(process.pidfd)
+        process.channel.close()
+        if not self._host:
+            self._end_orphans()
+        if process.directory:
+            shutil.rmtree(process.directory, ignore_errors=True)
+        return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+    def _end_orphans(self) -> None:
+        """End what processes that have ended left behind, in sessions of their own too.
+
+        Each process that runs adopts the orphans below it, so that all other children of the zygote are such.
+        """
+        living = {process.pid for process, _ in self._running.values()} | {self._spare.pid if self._spare else 0}
+        while orphans := _children() - living:
+            for orphan in orphans:
+                os.kill(orphan, signal.SIGKILL)
+            for orphan in orphans:
+                os.waitpid(orphan, 0)
+
+    def _kill(self, process: _Process) -> None:
+        signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        if not self._host:
+            with suppress(ProcessLookupError):  # it has not come to make a group of its own
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _leave(self) -> NoReturn:
+        """End all processes and this one."""
+        if self._host:
+            os._exit(0)  # which ends its pid namespace with all that is in it
+        for process in {process.pid: process for process, _ in self._running.values()}.values():
+            self._end(process)
+        if self._spare:
+            self._end(self._spare)
+        os._exit(0)
+
+
+def describe(error: BaseException) -> str:
+    """The type and text of an exception."""
+    return f"{type(error).__name__}: {error}"[:1000]
+
+
+def _find(name: str) -> Entry:
+    module, _, attribute = name.partition(":")
+    entry: Entry = attrgetter(attribute)(importlib.import_module(module))
+    return entry
+
+
+def _import(name: str, path: list[str]) -> dict[str, Any]:
+    problem, sys.path[:] = None, path
+    try:
+        importlib.import_module(name)
+    except BaseException as error:  # the process boundary: whatever it is, the caller is told
+        problem = describe(error)
+    _freeze()
+    return {"problem": problem, "threads": _has_threads()}
+
+
+def _freeze() -> None:
+    gc.collect()
+    gc.freeze()  # or the collector of a forked process would copy every page
+
+
+def _has_threads() -> bool:
+    return len(os.listdir("/proc/self/task")) > 1
+
+
+def _children() -> set[int]:
+    pid = os.getpid()
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return {int(child) for child in file.read().split()}
+
+
+def _close_all_but(kept: set[int]) -> None:
+    start = 3
+    for descriptor in sorted(kept):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
