@@ -35,18 +35,19 @@ class Question(Environment):
     async def verify(self, rollout: Rollout) -> Score:
         """Judge the last answer by the dataset's own scorer and the stored entry, in a child process.
 
-        A reply without the tags, an answer that hangs the scorer, and an answer on which the scorer raises though it
-        can score the right one are the model's fault: 0.0. A child that is lost leaves the rollout without reward.
+        A reply without the tags, an answer that is code, one that hangs the scorer, and one on which the scorer raises
+        though it can score the right one are the model's fault: 0.0. Where a scorer evaluates answers, one that is no
+        expression earns what the scorer gives an empty one. A child that is lost leaves the rollout without reward.
 
         Returns:
-            The reward, and as its parts, 0.0 or 1.0: `format` (there was an answer), `unreadable` (the scorer raised)
-            and `hung` (it used up its CPU seconds or its memory).
+            The reward, and as its parts, 0.0 or 1.0: `format` (there was an answer), `unreadable` (the scorer can't
+            read it, or must not) and `hung` (it used up the scorer's CPU seconds or memory, or would have).
         """
         try:
             parts = await shared_workers().call(score, rollout.last_reply, self.task.info, cpu_s=self._cpu_s)
         except WorkerHungError:
             return Score(0.0, {"format": 1.0, "unreadable": 0.0, "hung": 1.0})
-        return Score(parts.pop("reward"), {**parts, "hung": 0.0})
+        return Score(parts.pop("reward"), parts)
 
 
 @dataclass(frozen=True)

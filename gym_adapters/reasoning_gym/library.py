@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reasoning_gym.factory import DATASETS, create_dataset
-from reasoning_gym.utils import extract_answer
+from reasoning_gym.factory import DATASETS
 
 from gym_adapters.reasoning_gym.environment import Question, ReasoningGym, reasoning_gym
-from gym_adapters.reasoning_gym.rows import from_json
+from gym_adapters.reasoning_gym.scores import plain_score
 from gym_core.environments import EnvironmentFactory, Rollout, Score, Task, mix
 from gym_core.processes import shared_workers
 
@@ -55,23 +52,3 @@ def library(
     names = datasets or sorted(set(DATASETS) - {"composite"})
     made = [reasoning_gym(name, size=size, seed=seed, cpu_s=cpu_s) for name in names]
     return mix(made if mended else [Plain(env.name, env.dataset, env.config, env.cpu_s) for env in made])
-
-
-def plain_score(reply: str, row: dict[str, Any]) -> float:
-    """What the library gives a reply, by its documented way: `extract_answer`, then `score_answer`.
-
-    Args:
-        reply: What the model wrote.
-        row: The `info` of a task.
-
-    Raises:
-        Exception: Whatever the scorer raises.
-    """
-    entry = json.loads(json.dumps(from_json(row["entry"])))
-    score_answer = _scorer(row["dataset"], json.dumps(row["config"], sort_keys=True)).score_answer
-    return float(score_answer(extract_answer(reply), entry))
-
-
-@functools.lru_cache(maxsize=8)
-def _scorer(name: str, config: str) -> Any:
-    return create_dataset(name, **from_json(json.loads(config)))

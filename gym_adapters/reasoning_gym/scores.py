@@ -1,4 +1,4 @@
-"""Scores: what reasoning-gym gives a reply; runs in a child process, since its scorers evaluate what a model wrote."""
+"""Scores: what reasoning-gym gives a reply; runs in a child process, since its scorers can hang."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 from typing import Any
 
 from reasoning_gym.dataset import ProceduralDataset
-from reasoning_gym.factory import create_dataset
+from reasoning_gym.factory import DATASETS, create_dataset
 from reasoning_gym.utils import extract_answer
 
+from gym_adapters.reasoning_gym.grammar import EVALUATED
 from gym_adapters.reasoning_gym.rows import from_json
 
 
 def score(reply: str, row: dict[str, Any]) -> dict[str, float]:
-    """The reward of a reply, with the parts `format` and `unreadable` (see `Question.verify`).
+    """The reward of a reply, with the parts `format`, `unreadable` and `hung` (see `Question.verify`).
 
     Args:
         reply: What the model wrote.
@@ -23,24 +24,64 @@ def score(reply: str, row: dict[str, Any]) -> dict[str, float]:
     Raises:
         Exception: The scorer fails on the right answer too, so that it or the row is broken.
     """
-    answer, entry = extract_answer(reply), from_json(row["entry"])
+    name, answer, entry = row["dataset"], extract_answer(reply), from_json(row["entry"])
     if answer is None:
-        return {"reward": 0.0, "format": 0.0, "unreadable": 0.0}
-    if row["dataset"] == "game_of_life_halting":  # upstream gives 1.0 to any text, as bool("False") is True
-        return {"reward": float(answer.lower() == entry["answer"].lower()), "format": 1.0, "unreadable": 0.0}
-    dataset = _dataset(row["dataset"], json.dumps(row["config"], sort_keys=True))
+        return _scored(0.0, format=0.0)
+    if name == "game_of_life_halting":  # upstream gives 1.0 to any text, as bool("False") is True
+        return _scored(float(answer.lower() == entry["answer"].lower()))
+    dataset = scorer(name, json.dumps(row["config"], sort_keys=True))
+    verdict = EVALUATED[name](answer, entry) if name in EVALUATED else "readable"
+    match verdict:
+        case "refused":
+            return _scored(0.0, unreadable=1.0)
+        case "huge":
+            return _scored(0.0, hung=1.0)
+        case "unreadable":  # it earns what the scorer gives a text of which it can make nothing
+            return _scored(dataset.score_answer("", entry), unreadable=1.0)
     try:
-        reward = float(dataset.score_answer(answer, entry))
+        return _scored(dataset.score_answer(answer, entry))
     except MemoryError:
         raise
     except (Exception, SystemExit):  # int("I do not know"), or whatever the text evaluated to
         if entry["answer"] is not None:
             dataset.score_answer(entry["answer"], entry)
-        return {"reward": 0.0, "format": 1.0, "unreadable": 1.0}
-    return {"reward": min(1.0, max(0.0, reward)), "format": 1.0, "unreadable": 0.0}
+        return _scored(0.0, unreadable=1.0)
+
+
+def plain_score(reply: str, row: dict[str, Any]) -> float:
+    """What the library gives a reply, by its documented way: `extract_answer`, then `score_answer`.
+
+    Args:
+        reply: What the model wrote.
+        row: The `info` of a task.
+
+    Raises:
+        Exception: Whatever the scorer raises.
+    """
+    entry = json.loads(json.dumps(from_json(row["entry"])))
+    score_answer = scorer(row["dataset"], json.dumps(row["config"], sort_keys=True)).score_answer
+    return float(score_answer(extract_answer(reply), entry))
 
 
 @functools.lru_cache(maxsize=128)
-def _dataset(name: str, config: str) -> ProceduralDataset:
-    """The dataset that scores; making one takes up to 0.4 s."""
-    return create_dataset(name, **from_json(json.loads(config)))
+def scorer(name: str, config: str) -> ProceduralDataset:
+    """The dataset that scores.
+
+    Making one takes up to 0.4 s, and is done once per worker. A fresh process for each answer can't keep one, so there
+    it has its config only: `n_queens` would list all boards, which its scorer does not look at.
+
+    Args:
+        name: The name of a dataset.
+        config: Its config as JSON text.
+    """
+    if name not in EVALUATED:
+        return create_dataset(name, **from_json(json.loads(config)))
+    dataset_class, config_class = DATASETS[name]
+    dataset = dataset_class.__new__(dataset_class)
+    dataset.config = config_class(**from_json(json.loads(config)))
+    return dataset
+
+
+def _scored(reward: float, *, format: float = 1.0, unreadable: float = 0.0, hung: float = 0.0) -> dict[str, float]:
+    reward = min(1.0, max(0.0, float(reward)))
+    return {"reward": reward, "format": format, "unreadable": unreadable, "hung": hung}

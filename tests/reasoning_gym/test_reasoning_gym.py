@@ -1,8 +1,10 @@
 """reasoning-gym: every dataset scores its own answers, whatever text stands between the tags."""
 
+import asyncio
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +31,7 @@ from gym_core import (
 
 try:
     from gym_adapters.reasoning_gym import ReasoningGym, reasoning_gym
+    from gym_adapters.reasoning_gym.grammar import EVALUATED
     from gym_adapters.reasoning_gym.rows import from_json, to_json
 except MissingDependencyError:
     pytest.skip("needs reasoning-gym", allow_module_level=True)
@@ -134,20 +137,38 @@ async def test_the_last_answer_counts() -> None:
     assert await reward(env(tasks[0]), tagged(tasks[0].answer) + tagged("0")) < 1.0
 
 
-async def test_a_models_code_does_not_run_in_this_process(tmp_path: Path) -> None:
-    env, tasks = first_tasks("binary_matrix")
-    path = tmp_path / "pid"
-    assert await reward(env(tasks[0]), tagged(f"open({str(path)!r}, 'w').write(str(__import__('os').getpid()))")) == 0.0
-    assert int(path.read_text(encoding="utf-8")) != os.getpid()
+@pytest.mark.parametrize("name", sorted(EVALUATED))
+async def test_a_models_code_is_not_run(name: str, tmp_path: Path) -> None:
+    env, tasks = first_tasks(name)
+    path = tmp_path / "written"
+    result = await judge(env(tasks[0]), tagged(f"open({str(path)!r}, 'w').write('1')"))
+    assert (result.reward, result.components["unreadable"], result.error) == (0.0, 1.0, None)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("name", "reward"), [("countdown", 0.01), ("puzzle24", 0.01), ("simple_integration", 0.0)])
+async def test_an_answer_that_is_no_expression_earns_what_the_library_gives_it(name: str, reward: float) -> None:
+    env, tasks = first_tasks(name)
+    result = await judge(env(tasks[0]), tagged("I do not know"))
+    assert (result.reward, result.components["unreadable"], result.error) == (reward, 1.0, None)
+    assert create_dataset(name, size=1).score_answer("I do not know", from_json(tasks[0].info["entry"])) == reward
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["binary_matrix", "countdown", "simple_integration"])
-async def test_an_answer_that_hangs_the_scorer_scores_0(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("coin_flip", "1e1000000000"),
+        ("countdown", "9**9**9**9"),
+        ("simple_integration", "9**9**9**9"),
+        ("simple_integration", "(X + 1)**3000*(X + 2)**3000"),
+    ],
+)
+async def test_an_answer_that_hangs_the_scorer_scores_0(name: str, answer: str) -> None:
     env = reasoning_gym(name, size=1, cpu_s=0.5)
     task = next(iter(env.tasks))
     started_s = time.monotonic()
-    result = await judge(env(task), tagged("9**9**9**9"))
+    result = await judge(env(task), tagged(answer))
     assert (result.reward, result.components["hung"], result.error) == (0.0, 1.0, None)
     assert time.monotonic() - started_s < 20
     assert await reward(reasoning_gym(name)(task), tagged(task.answer)) == 1.0
@@ -155,11 +176,24 @@ async def test_an_answer_that_hangs_the_scorer_scores_0(name: str) -> None:
 
 @pytest.mark.slow
 async def test_a_lost_child_gives_no_reward() -> None:
-    env, tasks = first_tasks("binary_matrix")
-    result = await judge(env(tasks[0]), tagged("__import__('os')._exit(1)"))
+    env, tasks = first_tasks("coin_flip")
+    judging = asyncio.create_task(judge(env(tasks[0]), tagged("1e1000000000")))
+    while not judging.done():
+        await asyncio.sleep(0.1)
+        for pid in workers_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+    result = judging.result()
+    await judge(env(tasks[0]), tagged("1"))  # this may be lost, too: the idle workers have been killed
     assert result.reward is None
     assert result.error is not None
     assert result.error.kind == "verify"
+
+
+def workers_of(pid: int) -> list[int]:
+    children = [
+        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    return [worker for child in children for worker in workers_of(child) or [child]]
 
 
 async def test_a_row_whose_own_answer_cannot_be_scored_gives_no_reward() -> None:
