@@ -22,6 +22,7 @@ lint: .venv/nox  ## formatting, lint, types, layers
 bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line per benchmark
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.tokens
+	$(BIN)/python -m benchmarks.chat
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.trl_tools
 	$(BIN)/python -m benchmarks.workers

@@ -8,7 +8,7 @@ import pytest
 import gym_core
 from gym_core import errors
 
-HEAVY = ("torch", "transformers", "datasets", "ray", "openai", "jsonschema", "numpy")
+HEAVY = ("torch", "transformers", "datasets", "ray", "openai", "aiohttp", "jsonschema", "numpy")
 
 
 def test_importing_the_core_loads_no_heavy_library():

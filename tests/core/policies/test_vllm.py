@@ -11,9 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-
-pytest.importorskip("aiohttp")
-
 from aiohttp import web
 
 from gym_core import (
@@ -145,7 +142,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch):
-    monkeypatch.setattr("gym_core.policies.vllm.BACKOFF_S", 0.001)
+    monkeypatch.setattr("gym_core.policies.servers.BACKOFF_S", 0.001)
 
 
 async def test_ids_go_in_and_ids_and_logprobs_come_out():
@@ -197,7 +194,7 @@ def test_what_the_policy_sets_itself_cannot_be_sampling():
 
 
 def test_a_policy_needs_a_server():
-    with pytest.raises(PolicyError, match="needs the url of at least one server"):
+    with pytest.raises(PolicyError, match="needs the URL of at least one server"):
         VLLMPolicy([])
 
 
@@ -286,7 +283,7 @@ async def test_a_server_without_token_ids_is_named():
 @pytest.mark.parametrize("answer", [web.Response(text="<html>"), web.json_response({}), odd(logprobs=None)])
 async def test_an_answer_that_is_no_completion_is_an_error(answer):
     async with Server([answer]) as server:
-        with pytest.raises(PolicyError, match="/v1/completions gave an answer that is not vLLM's"):
+        with pytest.raises(PolicyError, match="/v1/completions gave an answer that can't be read"):
             await ask(server)
 
 
@@ -367,16 +364,18 @@ async def test_a_closed_policy_opens_again():
 
 
 def test_a_policy_outlives_an_event_loop():
-    policy = VLLMPolicy("http://127.0.0.1:9", max_retries=0)
+    policies: list[VLLMPolicy] = []
 
     async def play() -> None:
-        async with Server() as server:
-            policy._urls = [server.url]
-            assert (await policy([1], max_tokens=1)).ids == [7]
+        server = Server()
+        server._port = int(policies[0]._servers.urls[0].rpartition(":")[2]) if policies else 0
+        async with server:
+            policies[:] = policies or [VLLMPolicy(server.url, max_retries=0)]
+            assert (await policies[0]([1], max_tokens=1)).ids == [7]
 
     asyncio.run(play())
     asyncio.run(play())
-    asyncio.run(policy.close())
+    asyncio.run(policies[0].close())
 
 
 async def test_a_prompt_of_megabytes_is_sent():

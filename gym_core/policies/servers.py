@@ -1,0 +1,263 @@
+"""The client of model servers: connections of each event loop, attempts, time limits, and the answers they end in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import email.utils
+import io
+import json
+import random
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakKeyDictionary
+
+import aiohttp
+
+from gym_core.errors import OutOfTokens, PolicyError
+
+T = TypeVar("T")
+
+BACKOFF_S = 0.5
+"""Seconds before the second attempt, at most; they double with each attempt, up to 16 times as long."""
+
+LONGEST_WAIT_S = 60.0
+"""The most that a server's Retry-After can ask for."""
+
+_FULL_CONTEXT = re.compile(
+    r"context_length_exceeded|exceed_context_size|"  # OpenAI and Azure; llama.cpp
+    r"maximum (?:model|prompt|context|input) length|"  # OpenAI, vLLM, xAI, Fireworks, TensorRT-LLM
+    r"context (?:length|size|window)|"  # SGLang, llama.cpp, Ollama, Mistral
+    r"(?:prompt|input|request)\b[^.]{0,40} too long|"  # Anthropic, Bedrock
+    r"input token count[^.]{0,40} exceeds|"  # Gemini
+    r"max_new_tokens` must be|`inputs` must have less|"  # TGI
+    r"range of input length|reduce the length of the messages",  # DashScope; Groq
+    re.IGNORECASE,
+)
+_REFUSED_AS_TOO_LONG = (400, 413, 422)
+_KEPT = 1000  # characters of an answer that an error shows
+_chance = random.SystemRandom()  # leaves the trainer's global generator alone
+
+
+class Servers:
+    """One or more servers of one model, asked for JSON.
+
+    A rollout (an asyncio task) stays on one server, for the sake of its prefix cache: the one that has the fewest
+    requests in flight when it starts. 408, 409, 429, 5xx, connection errors and timeouts are tried again, on another
+    server where there is one, after the time that Retry-After asks for (at most a minute), or else with exponential
+    back-off. Each event loop has connections of its own, which are closed with it.
+
+    Args:
+        urls: Base URLs. A user and password in one are sent as basic authentication, and never shown.
+        api_key: Bearer token, never shown; None sends none.
+        concurrency: Requests in flight per event loop, over all servers; more wait. None for no limit.
+        max_retries: Attempts after the first one.
+        timeout_s: Seconds for one attempt, from its connection to the last byte of its answer.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        api_key: str | None = None,
+        concurrency: int | None = None,
+        max_retries: int = 4,
+        timeout_s: float = 600.0,
+    ) -> None:
+        self._servers = dict(_server(url) for url in urls)
+        self._headers = {"Content-Type": "application/json"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._secret = api_key or ""
+        self._concurrency = concurrency
+        self._max_retries = max_retries
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
+        self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
+
+    @property
+    def urls(self) -> list[str]:
+        """The base URLs, without credentials."""
+        return list(self._servers)
+
+    async def ask(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Callable[[Any], T],
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """What an answer reads as, after as many attempts as it takes.
+
+        Args:
+            path: Path below the base URL.
+            body: JSON to post; None gets.
+            read: Reader of the answer's JSON; it raises `Failed` for an answer that is worth another attempt.
+            headers: More headers of the request.
+
+        Raises:
+            OutOfTokens: The server says that the context is full.
+            PolicyError: The request can't be written as JSON, was refused, or failed in every attempt.
+        """
+        line = await self.line()
+        try:
+            data = None if body is None else json.dumps(body, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise PolicyError(f"the request can't be written as JSON: {error}") from error
+        url, wait_s, last = None, 0.0, None
+        for attempt in range(1 + self._max_retries):
+            await asyncio.sleep(wait_s)
+            async with line.free:
+                url = line.choose(unlike=url)
+                line.in_flight[url] += 1
+                try:
+                    return read(await self._send(line.session, url, path, data, headers or {}))
+                except Failed as failure:
+                    back_off_s = BACKOFF_S * 2 ** min(attempt, 4) * _chance.uniform(0.5, 1.0)
+                    wait_s = back_off_s if failure.retry_after_s is None else failure.retry_after_s
+                    last = failure
+                except (AttributeError, LookupError, TypeError, ValueError) as error:
+                    raise PolicyError(f"{url}{path} gave an answer that can't be read: {error!r}") from error
+                finally:
+                    line.in_flight[url] -= 1
+        raise PolicyError(f"{url}{path} failed, the last of {1 + self._max_retries} attempts: {last}") from last
+
+    async def line(self) -> Line:
+        """The connections of the running loop, made when first needed."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._lines:
+            for ended in [other for other in self._lines if other.is_closed()]:
+                del self._lines[ended]
+            sessions = _session(self._timeout, self._headers)
+            free = asyncio.Semaphore(self._concurrency or 1 << 30)
+            session = await anext(sessions)
+            self._lines.setdefault(loop, Line(sessions, session, free, dict.fromkeys(self._servers, 0)))
+        return self._lines[loop]
+
+    async def close(self) -> None:
+        """Close the connections of the running loop; the next request opens new ones."""
+        if line := self._lines.pop(asyncio.get_running_loop(), None):
+            await line.sessions.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lines": {}}  # connections stay in their process
+
+    async def _send(
+        self, session: aiohttp.ClientSession, url: str, path: str, data: bytes | None, headers: Mapping[str, str]
+    ) -> Any:
+        server = self._servers[url]
+        method = "GET" if data is None else "POST"
+        try:
+            async with session.request(
+                method,
+                url + path + server.query,
+                data=None if data is None else io.BytesIO(data),
+                headers={**server.headers, **headers},
+                proxy=server.proxy,
+            ) as response:
+                answer = await response.read()
+        except TimeoutError as error:
+            raise Failed(f"the request timed out after {self._timeout_s:g} seconds") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Failed(self._shown(f"{type(error).__name__}: {error}")) from error
+        if response.status == 200:
+            return json.loads(answer)
+        said = self._shown(f"{response.status} {answer[:_KEPT].decode(errors='replace')}")
+        raise refusal(response.status, said, f"{url}{path}", _retry_after_s(response.headers))
+
+    def _shown(self, text: str) -> str:
+        return text.replace(self._secret, "***") if len(self._secret) > 8 else text
+
+
+def refusal(status: int, said: str, url: str, retry_after_s: float | None = None) -> Exception:
+    """The exception for a status other than 200: `Failed` where another attempt may help."""
+    if status in (408, 409, 429) or status >= 500:
+        return Failed(said, retry_after_s)
+    if status in _REFUSED_AS_TOO_LONG and _FULL_CONTEXT.search(said):
+        return OutOfTokens(said)
+    return PolicyError(f"{url} refused the request: {said}")
+
+
+class Failed(Exception):
+    """An attempt that is worth another one, perhaps after the seconds that the server asks for."""
+
+    def __init__(self, why: str, retry_after_s: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True)
+class Line:
+    """What belongs to one event loop."""
+
+    sessions: AsyncGenerator[aiohttp.ClientSession]
+    session: aiohttp.ClientSession
+    free: asyncio.Semaphore
+    in_flight: dict[str, int]
+    homes: WeakKeyDictionary[asyncio.Task[Any], str] = field(default_factory=WeakKeyDictionary)
+
+    def choose(self, *, unlike: str | None) -> str:
+        """The server of the running task, which moves when that one has just failed."""
+        task = asyncio.current_task()
+        assert task is not None
+        home = self.homes.get(task)
+        if home is None or home == unlike:
+            others = [url for url in self.in_flight if url != unlike]
+            home = self.homes[task] = min(others or self.in_flight, key=self.in_flight.__getitem__)
+        return home
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    query: str
+    headers: Mapping[str, str]
+    proxy: str | None
+
+
+async def _session(limit: aiohttp.ClientTimeout, headers: Mapping[str, str]) -> AsyncGenerator[aiohttp.ClientSession]:
+    """One session; asyncio closes the generator, and so the session, when it closes the loop."""
+    # vLLM closes a connection after 5 idle seconds, perhaps just when the next request is written.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
+    async with aiohttp.ClientSession(connector=connector, timeout=limit, headers=headers) as session:
+        yield session
+
+
+def _server(url: str) -> tuple[str, _Server]:
+    """A base URL without its credentials, and how it is asked.
+
+    Raises:
+        PolicyError: It is no HTTP URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PolicyError(f"a base URL must be like 'http://localhost:8000/v1', not {_without_user(parts.geturl())!r}")
+    headers = {}
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+    host = parts.netloc.rpartition("@")[2]
+    proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
+    query = f"?{parts.query}" if parts.query else ""
+    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", "")), _Server(query, headers, proxy)
+
+
+def _without_user(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the next attempt, as RFC 9110 section 10.2.3 or OpenAI's `retry-after-ms` say; None if nothing."""
+    with suppress(ValueError):
+        wait_s = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else None
+        if wait_s is None and (text := headers.get("Retry-After")):
+            is_number = text.replace(".", "", 1).isdecimal()
+            wait_s = float(text) if is_number else email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        if wait_s is not None:
+            return min(max(wait_s, 0.0), LONGEST_WAIT_S)
+    return None
