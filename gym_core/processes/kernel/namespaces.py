@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -95,7 +96,7 @@ def hide_host() -> None:
     """Leave only what runs may see: the system's programs, the standard library, and the packages imported so far."""
     hidden, packages = _site_directories(), _imported_packages()
     calls.mount("none", "/", None, calls.MS_REC | calls.MS_PRIVATE)
-    calls.mount("tmpfs", "/tmp", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=1m,mode=755")
+    calls.mount("tmpfs", "/tmp", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=64m,mode=755")
     os.mkdir("/tmp/old")
     calls.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
@@ -127,15 +128,23 @@ def _site_directories() -> set[str]:
 
 
 def _imported_packages() -> set[str]:
+    """What the imported modules need: installed packages as a whole, of all others nothing but the modules themselves.
+
+    A package of the caller's own may have answers beside its code.
+    """
     packages, sites = set(), _site_directories()
     for module in list(sys.modules.values()):
-        file: str = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "")
+        file: str = getattr(module, "__file__", None) or ""
         around = [site for site in sites if file and Path(file).is_relative_to(site)]
-        if around:
-            site = max(around, key=len)  # the innermost: a project's own directory may hold the environment too
-            top = Path(site, Path(file).relative_to(site).parts[0])
-            libraries = Path(site, f"{top.name}.libs")  # where wheels keep their shared libraries
-            packages |= {str(top)} | ({str(libraries)} if libraries.exists() else set())
+        if not around:
+            continue
+        site = max(around, key=len)  # the innermost: a project's own directory may hold the environment too
+        if os.path.basename(site) not in ("site-packages", "dist-packages"):
+            packages.add(file)
+            continue
+        top = Path(site, Path(file).relative_to(site).parts[0])
+        libraries = Path(site, f"{top.name}.libs")  # where wheels keep their shared libraries
+        packages |= {str(top)} | ({str(libraries)} if libraries.exists() else set())
     return packages
 
 
@@ -151,6 +160,9 @@ def _show(path: str) -> None:
     if os.path.isdir(old):
         os.mkdir(path)
     else:
+        if path.endswith(".py"):  # a mount for each would make each further namespace slow
+            shutil.copyfile(old, path)
+            return
         os.close(os.open(path, os.O_CREAT))
     calls.mount(old, path, None, calls.MS_BIND | calls.MS_REC)
 

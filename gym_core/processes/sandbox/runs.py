@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from gym_core.errors import WorkerLostError
+from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
+from gym_core.processes.functions import function_name, pickled_arguments
+from gym_core.processes.sandbox import caller
 from gym_core.processes.sandbox.backends import Backend, Forks
 from gym_core.processes.sandbox.programs import bubblewrap
 from gym_core.processes.sandbox.watch import Ran, Request, watch
@@ -24,6 +27,7 @@ Isolation = Literal["namespaces", "bubblewrap", "none"]
 PROCESSES = 8
 OPEN_FILES = 128
 DISK_BYTES = 64 << 20
+_CALLER = Path(caller.__file__).read_text(encoding="utf-8")
 _shared: dict[tuple[int, tuple[str, ...]], Sandbox] = {}  # by process and modules
 
 
@@ -108,6 +112,43 @@ class Sandbox:
             future.cancel()
             request.cancelled.set()
 
+    async def call(
+        self,
+        function: Callable[..., Any] | str,
+        *args: Any,
+        cpu_s: float = 5.0,
+        sleep_s: float = 5.0,
+        memory_bytes: int = 512 << 20,
+    ) -> Any:
+        """The function's result, computed in a run of its own; for functions that evaluate what a model wrote.
+
+        Nothing that the text does reaches another call, or anything of this process. Within its own call it can claim
+        any result, so let no text be evaluated that need not be.
+
+        Args:
+            function: A top-level function of one of the sandbox's modules; or its name, "package.module:function".
+            args: Anything that can be pickled.
+            cpu_s: CPU seconds that the call may use, with the processes it starts.
+            sleep_s: Seconds it may be asleep.
+            memory_bytes: Address space it may use, above what the imported modules take.
+
+        Returns:
+            What the function returned, as JSON holds it.
+
+        Raises:
+            WorkerHungError: The call met a limit, died by a signal, or ended without an answer: the input's fault.
+            WorkerLostError: The sandbox can't isolate here, was closed or lost the call; the machine is too slow; or
+                the function is not of one of the sandbox's modules.
+            WorkerError: The function raised; the message gives the type and text of its exception.
+        """
+        name = function_name(function)
+        module = name.partition(":")[0]
+        if module not in self.modules:
+            raise WorkerLostError(f"a sandbox that calls {name} must have imported it: Sandbox([{module!r}, ...])")
+        stdin = f"{name}\n{base64.b64encode(pickled_arguments(name, args)).decode()}"
+        ran = await self.run(_CALLER, stdin=stdin, cpu_s=cpu_s, sleep_s=sleep_s, memory_bytes=memory_bytes)
+        return _result(name, ran)
+
     def close(self) -> None:
         """Kill all runs; they and those in the queue are lost."""
         self._closed.set()
@@ -160,6 +201,21 @@ def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str])
         f"a sandbox must isolate the code it runs, and can't here ({'; '.join(problems)}); "
         "Sandbox(isolation='none') runs code that you trust"
     )
+
+
+def _result(name: str, ran: Ran) -> Any:
+    """What a call returned; raises what `Sandbox.call` does."""
+    if ran.limit:
+        raise WorkerHungError(f"{name} used up its {ran.limit}")
+    try:
+        kind, value = json.loads(ran.stdout)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WorkerHungError(f"{name} ended without an answer, with exit status {ran.exit_status}") from error
+    if kind == "value":
+        return value
+    if kind == "missing":
+        raise WorkerLostError(f"a child process could not import {name}: {value}")
+    raise WorkerError(str(value))
 
 
 def _inside(name: str) -> str:

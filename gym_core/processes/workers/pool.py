@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import pickle
 import queue
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from gym_core.errors import WorkerLostError
+from gym_core.processes.functions import function_name, pickled_arguments
 from gym_core.processes.workers.limits import Call
 from gym_core.processes.workers.worker import Worker
 from gym_core.processes.zygote import forget_in_forks
@@ -62,8 +62,8 @@ class Workers:
                 is closed.
             WorkerError: The function raised; the message gives the type and text of its exception.
         """
-        name = function if isinstance(function, str) else f"{function.__module__}:{function.__qualname__}"
-        call = Call(name, pickle.dumps(args), cpu_s, sleep_s, self._closed)
+        name = function_name(function)
+        call = Call(name, pickled_arguments(name, args), cpu_s, sleep_s, self._closed)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._start()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gym_core.errors import WorkerLostError
+from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
 from gym_core.processes import Command, Ran, Sandbox, shared_sandbox
 
 ROOT = str(Path(__file__).parents[3])
@@ -339,6 +339,93 @@ async def test_programs_left_running_end_with_the_run(sandbox: Sandbox) -> None:
     code = "import os, subprocess\nsubprocess.Popen(['sleep', '54321'], start_new_session=True)\nprint(1)"
     assert await lines(sandbox, code) == ["1"]
     assert none_within(2, "54321")
+
+
+# Untrusted calls.
+
+
+EVAL = "builtins:eval"
+
+
+@pytest.fixture(scope="module")
+def calls() -> Iterator[Sandbox]:
+    sandbox = Sandbox(["builtins", "operator"], isolation="none" if REFUSAL else "namespaces", size=1)
+    yield sandbox
+    sandbox.close()
+
+
+async def test_an_untrusted_call_returns_what_the_function_does(calls: Sandbox) -> None:
+    assert await calls.call(EVAL, "[1 + 1, print('x')]") == [2, None]
+    assert await calls.call(eval, "{'a': 1.5}") == {"a": 1.5}
+
+
+async def test_nothing_of_an_untrusted_call_reaches_the_next(calls: Sandbox) -> None:
+    spoil = "setattr(__import__('operator'), 'add', lambda *_: 7) or open('left', 'w').close()"
+    await calls.call(EVAL, spoil)
+    assert await calls.call("operator:add", 1, 2) == 3
+    assert await calls.call(EVAL, "__import__('os').path.exists('left')") is False
+
+
+async def test_an_untrusted_call_sees_no_variable_of_the_caller(
+    calls: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GYM_SECRET", "1")
+    fresh = Sandbox(["builtins"], isolation="none" if REFUSAL else "namespaces", size=1)
+    names = await fresh.call(EVAL, "[*__import__('os').environ]")
+    fresh.close()
+    assert "GYM_SECRET" not in names
+    assert len(names) <= 9
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("__import__('ctypes').string_at(0)", "exit status -11"),
+        ("__import__('os').abort()", "exit status -(6|11)"),  # a first process is not ended by SIGABRT
+        ("__import__('os')._exit(0)", "exit status 0"),
+        ("__import__('os').write(1, b'x' * 2000000)", "output"),
+        ("bytearray(1 << 40)", "memory"),
+        pytest.param("9**9**9**9", "cpu", marks=pytest.mark.slow),
+        pytest.param("__import__('time').sleep(60)", "wall", marks=pytest.mark.slow),
+    ],
+)
+async def test_what_a_text_does_to_its_call_is_its_own_fault(calls: Sandbox, text: str, reason: str) -> None:
+    with pytest.raises(WorkerHungError, match=reason):
+        await calls.call(EVAL, text, cpu_s=0.5, sleep_s=0.5)
+
+
+async def test_what_an_untrusted_function_raises_is_told(calls: Sandbox) -> None:
+    with pytest.raises(WorkerError, match="ZeroDivisionError: division by zero"):
+        await calls.call(EVAL, "1/0")
+    with pytest.raises(WorkerError, match="SystemExit: 3"):
+        await calls.call(EVAL, "__import__('sys').exit(3)")
+    with pytest.raises(WorkerError, match="the result of builtins:eval must be JSON: TypeError"):
+        await calls.call(EVAL, "{1, 2}")
+
+
+async def test_what_cannot_be_called_is_refused_in_one_sentence(calls: Sandbox) -> None:
+    with pytest.raises(WorkerLostError, match=r"must have imported it: Sandbox\(\['math', ...\]\)"):
+        await calls.call("math:sqrt", 4.0)
+    with pytest.raises(WorkerLostError, match="must be a top-level function"):
+        await calls.call(lambda: 1)
+    with pytest.raises(WorkerLostError, match="the arguments of builtins:eval must be picklable"):
+        await calls.call(EVAL, lambda: 1)
+    with pytest.raises(WorkerLostError, match="could not import builtins:no_such"):
+        await calls.call("builtins:no_such")
+
+
+@isolated
+async def test_data_beside_a_module_of_the_callers_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os\ndef files(): return os.listdir(os.path.dirname(__file__))\n")
+    (package / "answers.jsonl").write_text("42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sandbox = Sandbox(["own_package"], size=1)
+    assert await sandbox.call("own_package:files") == ["__init__.py"]
+    sandbox.close()
 
 
 # The sandbox as a whole.

@@ -233,6 +233,17 @@ async def test_a_function_that_cannot_be_imported_is_lost(workers: Workers) -> N
         await workers.call(lambda: 1)
 
 
+async def test_what_cannot_be_called_is_refused_in_one_sentence(workers: Workers) -> None:
+    with pytest.raises(WorkerLostError, match=r"could not import .*lambda.*must be a top-level function"):
+        await workers.call(lambda: 1)
+    with pytest.raises(WorkerLostError, match=r"the arguments of .*:double must be picklable, and are not"):
+        await workers.call(double, lambda: 1)
+    with pytest.raises(WorkerLostError, match=r"a function's name must be 'package\.module:function', not 'double'"):
+        await workers.call("double")
+    with pytest.raises(WorkerError, match="the result of builtins:set must be JSON: TypeError"):
+        await workers.call(set)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("function", [loop, backtrack])
 async def test_a_loop_is_hung_and_the_next_call_works(workers: Workers, function: Callable[[], None]) -> None:

@@ -1,0 +1,40 @@
+"""Functions as a child process is told of them: by name, with their arguments pickled."""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from gym_core.errors import WorkerLostError
+
+
+def function_name(function: Callable[..., Any] | str) -> str:
+    """The name "package.module:function" by which a child process can import a function.
+
+    Raises:
+        WorkerLostError: It has no such name.
+    """
+    if isinstance(function, str):
+        if not all(function.partition(":")):
+            raise WorkerLostError(f"a function's name must be 'package.module:function', not {function!r}")
+        return function
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if module is None or name is None or "<" in name or module == "__main__":
+        raise WorkerLostError(
+            f"a child process could not import {function!r}; it must be a top-level function of a module other than "
+            "the program itself, no lambda and no nested function"
+        )
+    return f"{module}:{name}"
+
+
+def pickled_arguments(name: str, args: tuple[Any, ...]) -> bytes:
+    """Arguments as a child process gets them.
+
+    Raises:
+        WorkerLostError: They can't be pickled.
+    """
+    try:
+        return pickle.dumps(args)
+    except Exception as error:  # whatever the arguments' own methods raise
+        raise WorkerLostError(
+            f"the arguments of {name} must be picklable, and are not: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,50 @@
+"""The program of an untrusted call: it calls a function, and writes what came of it to standard output.
+
+It runs from its source, in an interpreter that may not have this package.
+"""
+
+import base64
+import importlib
+import json
+import os
+import pickle
+import sys
+from operator import attrgetter
+
+
+def _answer(name: str, arguments: bytes) -> list[object]:
+    """Call a function: "value" or "error", and what goes with it."""
+    module, _, attribute = name.partition(":")
+    try:
+        function = attrgetter(attribute)(importlib.import_module(module))
+        args = pickle.loads(arguments)
+    except Exception as error:
+        return ["missing", _description(error)]
+    try:
+        return ["value", function(*args)]
+    except MemoryError:
+        raise  # which is told as a limit
+    except BaseException as error:
+        return ["error", _description(error)]
+
+
+def _description(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:1000]
+
+
+def main() -> None:
+    """Answer one call."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the function prints
+    name, arguments = sys.stdin.read().split()
+    answer = _answer(name, base64.b64decode(arguments))
+    try:
+        text = json.dumps(answer)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = json.dumps(["error", f"the result of {name} must be JSON: {_description(error)}"])
+    output.write(text)
+    output.flush()
+
+
+if __name__ == "__main__":
+    main()
