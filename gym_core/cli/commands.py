@@ -1,4 +1,4 @@
-"""Check or audit an environment, or play it with a model behind an OpenAI-compatible server."""
+"""Check or audit an environment, play it with a model behind an OpenAI-compatible server, or see what works here."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from gym_core.audit import (
     to_html,
     to_json,
 )
+from gym_core.cli.doctor import diagnose
 from gym_core.collection import collect
 from gym_core.environments import EnvironmentFactory, Rollout, load_environment, members, read_rollouts, write_rollouts
 from gym_core.errors import GymError
@@ -81,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
             metavar="NAME=JSON",
             help="argument of the function that makes the environment; may be repeated",
         )
+    doctor = commands.add_parser(
+        "doctor", help="what works on this machine, which extras are installed, what conflicts"
+    )
+    doctor.set_defaults(run=lambda _: diagnose())
     return parser
 
 

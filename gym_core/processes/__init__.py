@@ -10,6 +10,7 @@ from gym_core.processes.sandbox import (
     Ran,
     Sandbox,
     Started,
+    isolation_problem,
     shared_sandbox,
 )
 from gym_core.processes.workers import Workers, shared_workers
@@ -25,6 +26,7 @@ __all__ = [
     "Sandbox",
     "Started",
     "Workers",
+    "isolation_problem",
     "shared_sandbox",
     "shared_workers",
 ]

@@ -13,7 +13,7 @@ the limits, and those only against code that does not work against them.
 from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.docker import Docker
 from gym_core.processes.sandbox.programs import Command
-from gym_core.processes.sandbox.runs import Isolation, Sandbox, shared_sandbox
+from gym_core.processes.sandbox.runs import Isolation, Sandbox, isolation_problem, shared_sandbox
 from gym_core.processes.sandbox.watch import Limit, Ran
 from gym_core.processes.zygote import End
 
@@ -27,5 +27,6 @@ __all__ = [
     "Ran",
     "Sandbox",
     "Started",
+    "isolation_problem",
     "shared_sandbox",
 ]

@@ -177,24 +177,37 @@ def shared_sandbox(modules: Sequence[str] = ()) -> Sandbox:
     return _shared.get(key) or _shared.setdefault(key, Sandbox(modules))
 
 
+def isolation_problem(way: Isolation) -> str | None:
+    """Why a way to isolate does not work on this machine; None where it does."""
+    try:
+        _open_way(way, ()).close()
+    except (RefusedError, OSError) as error:  # an OSError is something that this platform lacks
+        return str(error)
+    return None
+
+
 @atexit.register
 def _close_shared() -> None:
     for key in [key for key in _shared if key[0] == os.getpid()]:
         _shared.pop(key).close()
 
 
-def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str]) -> Backend:
-    if isolation is not None and not isinstance(isolation, str):
-        return isolation
+def _open_way(way: str, modules: Sequence[str]) -> Backend:
     ways: dict[str, Callable[[], Backend]] = {
         "namespaces": lambda: Forks(modules, isolate=True, disk_bytes=DISK_BYTES),
         "bubblewrap": lambda: bubblewrap(DISK_BYTES),
         "none": lambda: Forks(modules, isolate=False, disk_bytes=DISK_BYTES),
     }
+    return ways[way]()
+
+
+def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str]) -> Backend:
+    if isolation is not None and not isinstance(isolation, str):
+        return isolation
     problems = []
     for way in [isolation] if isolation else ["namespaces", "bubblewrap"]:
         try:
-            return ways[way]()
+            return _open_way(way, modules)
         except RefusedError as error:
             problems.append(f"{way}: {error}")
     raise WorkerLostError(

@@ -8,7 +8,7 @@ import pytest
 from gym_core import read_rollouts
 from gym_core.cli import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
