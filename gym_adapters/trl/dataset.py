@@ -9,7 +9,7 @@ from typing import Any
 
 from gym_adapters.trl.messages import to_trl
 from gym_core import EnvironmentFactory, EnvironmentSpecError, GymError, MissingDependencyError, Task, user
-from gym_core.environments import as_environment
+from gym_core.driving import as_environment
 
 try:
     from datasets import Dataset, Features, Json, List, Value

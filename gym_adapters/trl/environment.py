@@ -9,17 +9,23 @@ from typing import Any
 from gym_adapters.trl.dataset import task_of
 from gym_core import (
     EnvironmentFactory,
-    EnvironmentSpecError,
     Episode,
     EpisodeError,
+    GymError,
     ToolSchema,
     open_episode,
     text,
     tool_call,
     user,
 )
-from gym_core.environments import as_environment, members
-from gym_core.episodes import submit
+from gym_core.driving import Needs, Player, as_environment, members, opened_episode, playable, run
+
+ENVIRONMENT_FACTORY = Player(
+    "environment_factory",
+    gives=Needs(tools=True, opening=True, group_verdicts=True),  # an opening where TRL can show it, see `observation`
+    instead="pass rollout_func=gym_rollout(env)",
+)
+"""What `gym_environment` can play."""
 
 
 def gym_environment(
@@ -97,9 +103,9 @@ class Playground:
     def reset(self, gym_row: str | None = None, **_: Any) -> str | None:
         """Open the episode of a dataset row; what `setup` adds to the prompt is shown to the policy."""
         if self.episode is not None:
-            submit(self.episode.close()).result()  # a rollout that nobody verified
+            run(self.episode.close())  # a rollout that nobody verified
         self.episode = open_episode(self._env, task_of(gym_row))
-        return submit(self._open(self.episode)).result()
+        return run(self._open(self.episode))
 
     async def _open(self, episode: Episode) -> str | None:
         await episode.open()
@@ -109,18 +115,24 @@ class Playground:
             problem = "its tools differ from those of the first task, and TRL shows every prompt the same"
             episode.fail("setup", EpisodeError(f"{problem}; use gym_rollout"))
             return None
-        return _observation(episode)
+        try:
+            return observation(episode) or None
+        except EpisodeError as error:
+            episode.fail("setup", error)
+            return None
 
     def _run(self, name: str, arguments: str) -> str:
         if self.episode is None:
             raise EpisodeError("reset was not called before a tool")
         self._calls += 1
-        answer = submit(self.episode.call(tool_call(name, arguments, id=f"call_{self._calls}"))).result()
-        return text(answer)
+        return text(run(self.episode.call(tool_call(name, arguments, id=f"call_{self._calls}"))))
 
 
 def _playground(env: EnvironmentFactory) -> type[Playground]:
-    schemas = tuple(episode_of_first_task(env).tools)
+    first = opened_episode(env)
+    if problem := playable(first, by=ENVIRONMENT_FACTORY):
+        raise GymError(problem)
+    schemas = tuple(first.tools)
     placeholders = {_attribute(position): _placeholder for position, _ in enumerate(schemas)}
     return type(f"Gym{env.name}", (Playground,), {"_env": env, "_schemas": schemas, **placeholders})
 
@@ -134,34 +146,15 @@ def _placeholder(self: Playground) -> None:
     raise NotImplementedError
 
 
-def episode_of_first_task(env: EnvironmentFactory) -> Episode:
-    """The episode of the first task, opened and closed again; its tools must be those of all.
+def observation(episode: Episode) -> str:
+    """What the opening has beyond the dataset's prompt; TRL appends it to the last message, and can't show more.
 
     Raises:
-        EnvironmentSpecError: There are no tasks.
-        EpisodeError: It can't be opened.
+        EpisodeError: It has more.
     """
-    task = next(iter(env.tasks), None)
-    if task is None:
-        raise EnvironmentSpecError(f"environment {env.name!r} has no tasks, so its tools can't be seen")
-    episode = open_episode(env, task)
-    submit(_look(episode)).result()
-    return episode
-
-
-async def _look(episode: Episode) -> None:
-    await episode.open()
-    await episode.close()
-    if episode.error:
-        raise EpisodeError(f"environment {episode.env.name!r} can't be opened: {episode.error.message}")
-
-
-def _observation(episode: Episode) -> str | None:
-    """What the opening has beyond the dataset's prompt; TRL appends it to the last message, and can't show more."""
     *first, last = episode.env.task.prompt or [user("")]
-    *opened, end = episode.messages
+    *opened, end = episode.opening
     if opened == first and end["role"] == last["role"] and text(end).startswith(text(last)):
-        return text(end).removeprefix(text(last)) or None
+        return text(end).removeprefix(text(last))
     problem = "setup returned an opening that is more than the task's prompt with an end to its last message"
-    episode.fail("setup", EpisodeError(f"{problem}, which TRL can't show; put it into the prompt or use gym_rollout"))
-    return None
+    raise EpisodeError(f"{problem}, which TRL can't show; put it into the prompt or use gym_rollout")

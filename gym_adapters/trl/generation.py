@@ -44,7 +44,7 @@ def server_policy(trainer: Any) -> TokenPolicy | None:
     """
     if not _has_server(trainer):
         return None
-    from gym_core.policies import VLLMPolicy
+    from gym_core import VLLMPolicy
 
     args = trainer.args
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")

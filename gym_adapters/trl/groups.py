@@ -11,7 +11,7 @@ from typing import Any
 from torch import distributed
 
 from gym_core import EnvironmentFactory, Rollout
-from gym_core.episodes import group_key, verify_groups
+from gym_core.driving import group_key, verify_groups
 
 
 async def verify_groups_of_ranks(env: EnvironmentFactory, rollouts: Sequence[Rollout]) -> list[Rollout]:

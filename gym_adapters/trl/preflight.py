@@ -6,11 +6,11 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gym_adapters.trl.environment import episode_of_first_task
+from gym_adapters.trl.environment import ENVIRONMENT_FACTORY, observation
 from gym_adapters.trl.messages import to_trl
-from gym_adapters.trl.rollout import chat_template, template_problem
+from gym_adapters.trl.reward import REWARD_FUNCS
+from gym_adapters.trl.rollout import ROLLOUT_FUNC, chat_template
 from gym_core import (
-    Environment,
     EnvironmentFactory,
     Episode,
     EpisodeError,
@@ -19,7 +19,7 @@ from gym_core import (
     assistant,
     tool_call,
 )
-from gym_core.environments import as_environment, members
+from gym_core.driving import as_environment, members, opened_episode, playable
 
 try:
     from trl import chat_template_utils as templates
@@ -36,6 +36,7 @@ def preflight(
     processing_class: Any,
     *,
     reward_funcs: Sequence[Any] = (None,),
+    environment_factory: Any = None,
     rollout_func: Any = None,
 ) -> list[str]:
     """What would go wrong if a GRPOTrainer were made of these arguments, a sentence each.
@@ -45,20 +46,25 @@ def preflight(
         args: The GRPOConfig.
         processing_class: The tokenizer, or the processor of a vision model.
         reward_funcs: What the trainer is given.
+        environment_factory: The same. None stands for single turns, but for an environment with tools.
         rollout_func: The same; None where the trainer plays by `environment_factory` or single turns.
 
     Returns:
         Nothing found is an empty list. Each environment's first task is opened and closed for it.
     """
     problems = list(_weights(args, reward_funcs))
-    for name, member in members(as_environment(env)).items():
+    for member in members(as_environment(env)).values():
         try:
-            episode = episode_of_first_task(member)
+            episode = opened_episode(member)
         except EpisodeError as error:
             problems.append(str(error))
             continue
-        found = _problems if rollout_func is None else _rollout_problems
-        problems += [f"{name}: {problem}" for problem in found(episode, args, processing_class)]
+        if rollout_func is not None:
+            problems += _rollout_problems(episode, args, processing_class)
+        elif environment_factory is not None or episode.tools:
+            problems += _factory_problems(episode, args, processing_class)
+        elif problem := playable(episode, by=REWARD_FUNCS):
+            problems.append(problem)
     return problems
 
 
@@ -90,24 +96,29 @@ def _weights(args: Any, reward_funcs: Sequence[Any]) -> Iterator[str]:
         yield f"reward_weights has {len(weights)} numbers for {len(reward_funcs)} reward functions, expected one each"
 
 
-def _problems(episode: Episode, args: Any, processing_class: Any) -> Iterator[str]:
-    if type(episode.env).respond is not Environment.respond:
-        yield (
-            "it answers as a user (`respond`), which reward_funcs and environment_factory never let it do; "
-            "pass rollout_func=gym_rollout(env)"
-        )
+def _factory_problems(episode: Episode, args: Any, processing_class: Any) -> Iterator[str]:
+    if problem := playable(episode, by=ENVIRONMENT_FACTORY):
+        yield problem
+    name = episode.env.name
+    try:
+        observation(episode)
+    except EpisodeError as error:
+        yield f"{name}: {error}"
     if episode.tools:
-        yield from _tool_problems(episode, args)
-        yield from _template_problems(episode.tools, args, processing_class, episode.env.max_turns)
+        yield from (f"{name}: {problem}" for problem in _tool_problems(episode, args))
+        found = _template_problems(episode.tools, args, processing_class, episode.env.max_turns)
+        yield from (f"{name}: {problem}" for problem in found)
 
 
 def _rollout_problems(episode: Episode, args: Any, processing_class: Any) -> Iterator[str]:
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
-    if problem := template_problem(episode.env, chat_template(tokenizer, kwargs=args.chat_template_kwargs)):
+    template = chat_template(tokenizer, kwargs=args.chat_template_kwargs)
+    if problem := playable(episode, by=ROLLOUT_FUNC, template=template):
         cure = "; call add_tool_template(tokenizer)" if episode.tools and _ready_template(tokenizer) else ""
         yield f"{problem}{cure}"
     elif episode.tools:
-        yield from _length_problems(episode.tools, args, tokenizer, episode.env.max_turns)
+        found = _length_problems(episode.tools, args, tokenizer, episode.env.max_turns)
+        yield from (f"{episode.env.name}: {problem}" for problem in found)
 
 
 def _tool_problems(episode: Episode, args: Any) -> Iterator[str]:

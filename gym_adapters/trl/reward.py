@@ -16,9 +16,24 @@ from gym_adapters.trl.dataset import task_of
 from gym_adapters.trl.environment import Playground
 from gym_adapters.trl.groups import verify_groups_of_ranks
 from gym_adapters.trl.messages import from_trl
-from gym_core import EnvironmentFactory, Episode, Message, Rollout, open_episode, write_rollouts
-from gym_core.environments import as_environment
-from gym_core.episodes import judges_groups, submit, verify_episode
+from gym_core import EnvironmentFactory, Episode, GymError, Message, Rollout, open_episode, write_rollouts
+from gym_core.driving import (
+    Needs,
+    Player,
+    as_environment,
+    begins_alike,
+    needs,
+    playable,
+    submit,
+    verify_conversation,
+)
+
+REWARD_FUNCS = Player(
+    "reward_funcs alone",
+    gives=Needs(tools=True, group_verdicts=True),  # the trainer may have tools of its own
+    instead="pass rollout_func=gym_rollout(env)",
+)
+"""What `gym_reward` can judge where the trainer plays single turns, or by its own `tools`."""
 
 
 def gym_reward(
@@ -73,30 +88,32 @@ class GymReward:
         """Verify the completions of this rank, concurrently.
 
         Raises:
-            GymError: The dataset has no `gym_row` column; nothing else is raised.
+            GymError: The dataset has no `gym_row` column, or the policy was never shown the opening that the
+                environment makes; nothing else is raised.
         """
         rollouts = gym_rollout or await self._verify(
             [from_trl(*turns) for turns in zip(prompts, completions, strict=True)], gym_row, environments
         )
-        if self._judges_groups:
+        if self._needs.group_verdicts:
             rollouts = await asyncio.wrap_future(submit(verify_groups_of_ranks(self.env, rollouts)))
         self._log(rollouts, trainer_state, log_metric, log_extra)
         return [rollout.reward for rollout in rollouts]
 
     @cached_property
-    def _judges_groups(self) -> bool:
-        return judges_groups(self.env)
+    def _needs(self) -> Needs:
+        return needs(self.env)
 
     async def _verify(
         self, outputs: list[list[Message]], rows: Sequence[str] | None, environments: Sequence[Any] | None
     ) -> list[Rollout]:
         if environments and isinstance(environments[0], Playground):
             verdicts = [_finish(played.episode, output) for played, output in zip(environments, outputs, strict=True)]
-        else:
-            episodes = [open_episode(self.env, task_of(row)) for row in rows or repeat(None, len(outputs))]
-            verdicts = [verify_episode(*pair) for pair in zip(episodes, outputs, strict=True)]
-        # TRL awaits this on a loop of its own; the environments live on another.
-        return await asyncio.wrap_future(submit(_all(verdicts)))
+            return await _on_their_loop(verdicts)
+        episodes = [open_episode(self.env, task_of(row)) for row in rows or repeat(None, len(outputs))]
+        rollouts = await _on_their_loop([verify_conversation(*pair) for pair in zip(episodes, outputs, strict=True)])
+        for episode, output in zip(episodes, outputs, strict=True):
+            _check_opening(episode, output)
+        return rollouts
 
     def _log(self, rollouts: Sequence[Rollout], trainer_state: Any, log_metric: Any, log_extra: Any) -> None:
         if log_metric is not None:
@@ -110,8 +127,24 @@ class GymReward:
             write_rollouts(_rollouts_file(self.rollouts_dir), (replace(rollout, step=step) for rollout in rollouts))
 
 
-async def _all(verdicts: Iterable[Coroutine[Any, Any, Rollout]]) -> list[Rollout]:
-    return await asyncio.gather(*verdicts)
+async def _on_their_loop(verdicts: Iterable[Coroutine[Any, Any, Rollout]]) -> list[Rollout]:
+    """Await verdicts where the environments live: TRL awaits its reward functions on a loop of its own."""
+
+    async def all_of_them() -> list[Rollout]:
+        return await asyncio.gather(*verdicts)
+
+    return await asyncio.wrap_future(submit(all_of_them()))
+
+
+def _check_opening(episode: Episode, output: Sequence[Message]) -> None:
+    """Refuse to train on replies to another opening than the one the environment makes.
+
+    Raises:
+        GymError: The policy was shown another one.
+    """
+    problem = playable(episode, by=REWARD_FUNCS) if episode.made_opening else None
+    if problem and not begins_alike(episode.opening, output):
+        raise GymError(problem)
 
 
 async def _finish(episode: Episode, output: list[Message]) -> Rollout:

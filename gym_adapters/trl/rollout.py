@@ -12,7 +12,6 @@ from gym_adapters.trl.dataset import row_of, task_of
 from gym_adapters.trl.generation import Generate, Lockstep, check_generation, generate_with, server_policy
 from gym_core import (
     ChatTemplate,
-    Environment,
     EnvironmentFactory,
     Episode,
     GymError,
@@ -23,14 +22,16 @@ from gym_core import (
     TokenPolicy,
     open_episode,
 )
-from gym_core.environments import as_environment
-from gym_core.episodes import submit
-from gym_core.policies import trained_track
+from gym_core.driving import Player, as_environment, playable, run, submit, trained_track
 
 try:
     from trl.chat_template_utils import add_response_schema
 except ImportError as error:
     raise MissingDependencyError("trl") from error
+
+
+ROLLOUT_FUNC = Player("rollout_func")
+"""What `gym_rollout` can play: everything, where the chat template can be continued."""
 
 
 def gym_rollout(
@@ -76,9 +77,7 @@ class GymRollout:
             self._template = chat_template(tokenizer, **options)
             self._server = server_policy(trainer)
         episodes = [open_episode(self.env, task_of(row_of(prompt))) for prompt in prompts]
-        for env in {type(episode.env): episode.env for episode in episodes}.values():
-            if problem := template_problem(env, self._template):
-                raise GymError(f"environment {env.name!r} can't be played with this tokenizer: {problem}")
+        check_playable(episodes, by=ROLLOUT_FUNC, template=self._template)
         rollouts = self._play(episodes, self._template, trainer)
         tracks = [trained_track(rollout, self._template) for rollout in rollouts]
         return {
@@ -96,7 +95,7 @@ class GymRollout:
 
         if self._server is not None:
             server = self._server
-            return submit(_play_all(episodes, [policy(server) for _ in episodes])).result()
+            return run(_play_all(episodes, [policy(server) for _ in episodes]))
         return play_in_lockstep(episodes, generate_with(trainer), policy)
 
 
@@ -139,17 +138,17 @@ def chat_template(
     """The template of a tokenizer, with TRL's way of parsing its responses where it has none of its own."""
     tokenizer = copy.copy(tokenizer)
     if not any(getattr(tokenizer, name, None) for name in ("response_template", "response_schema")):
-        with contextlib.suppress(ValueError):  # `template_problem` says so where it matters
+        with contextlib.suppress(ValueError):  # `playable` says so where it matters
             tokenizer = add_response_schema(tokenizer)
     return ChatTemplate(tokenizer, stop_ids=stop_ids, kwargs=kwargs)
 
 
-def template_problem(env: Environment, template: ChatTemplate) -> str | None:
-    """Why an environment can't be played with this template; None when it can."""
-    if env.tools and not template.can_parse:
-        return (
-            "the tokenizer has no response_template and TRL knows none for its chat template, so no tool call is seen"
-        )
-    if env.tools and template.tool_problem:
-        return template.tool_problem
-    return template.user_problem if type(env).respond is not Environment.respond else None
+def check_playable(episodes: Sequence[Episode], *, by: Player, template: ChatTemplate) -> None:
+    """Refuse environments that can't be played at all.
+
+    Raises:
+        GymError: The sentence says which and why.
+    """
+    for episode in {episode.env.name: episode for episode in episodes}.values():
+        if problem := playable(episode, by=by, template=template):
+            raise GymError(problem)

@@ -10,9 +10,8 @@ from datasets import Dataset
 
 from gym_adapters import trl
 from gym_adapters.trl.dataset import task_of
-from gym_adapters.trl.environment import episode_of_first_task
 from gym_core import ChatTemplate, EnvironmentFactory, EnvironmentSpecError, Task, user
-from gym_core.environments import as_environment, members
+from gym_core.driving import as_environment, members, opened_episode
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def gym_dataset(
     """
     env = as_environment(env)
     dataset = trl.gym_dataset(env, tasks=tasks, limit=limit)
-    tools = {name: episode_of_first_task(member).tools for name, member in members(env).items()}
+    tools = {name: opened_episode(member).tools for name, member in members(env).items()}
     template = ChatTemplate(tokenizer)
     lengths = [
         len(template.prompt(task_of(row).prompt or [user("")], tools[name]).ids)

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from gym_core import GymError
-from gym_core.messages import text
+from gym_core import GymError, text
 
 
 class _Run(NamedTuple):

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from gym_adapters.trl.generation import Generate
-from gym_adapters.trl.rollout import chat_template, play_in_lockstep, template_problem
+from gym_adapters.trl.rollout import chat_template, check_playable, play_in_lockstep
 from gym_core import (
-    ChatTemplate,
     EnvironmentFactory,
     EnvironmentSpecError,
     GymError,
@@ -24,8 +23,10 @@ from gym_core import (
     TokenPolicy,
     open_episode,
 )
-from gym_core.environments import as_environment
-from gym_core.episodes import submit, verify_groups
+from gym_core.driving import Player, as_environment, run, verify_groups
+
+PLAYER = Player("rollout_with_model")
+"""What `rollout_with_model` can play: everything, where the chat template can be continued."""
 
 
 def rollout_with_model(
@@ -72,10 +73,9 @@ def rollout_with_model(
     rollouts: list[Rollout] = []
     for batch in _batches(drawn, batch_size):
         episodes = [open_episode(env, task) for task in batch]
-        for episode in episodes:
-            _check_template(episode.env, template)
+        check_playable(episodes, by=PLAYER, template=template)
         rollouts += play_in_lockstep(episodes, generate, policy)
-    return submit(verify_groups(env, rollouts)).result()
+    return run(verify_groups(env, rollouts))
 
 
 def mean_reward(rollouts: Sequence[Rollout]) -> float:
@@ -156,11 +156,6 @@ def _stop_ids(model: Any) -> list[int]:
     """Where the model's generation config ends a turn, which may be at several tokens."""
     ids = model.generation_config.eos_token_id
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
-
-
-def _check_template(env: Any, template: ChatTemplate) -> None:
-    if problem := template_problem(env, template):
-        raise GymError(f"environment {env.name!r} can't be played with this tokenizer: {problem}")
 
 
 def _batches(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:

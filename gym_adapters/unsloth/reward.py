@@ -13,7 +13,7 @@ from typing import Any
 from gym_adapters import trl
 from gym_adapters.unsloth.imports import NONE_SINCE, trl_version
 from gym_core import EnvironmentFactory, GymError
-from gym_core.episodes import submit
+from gym_core.driving import run
 
 RETRIES = 2
 """How often what could not be scored is verified again, where TRL has no rewards of None."""
@@ -67,7 +67,7 @@ class ExcludingReward:
             if not (unscored := [position for position, reward in enumerate(rewards) if reward is None]):
                 break
             asked = [[column[position] for position in unscored] for column in (prompts, completions, gym_row)]
-            verdicts = submit(self._reward(*asked, trainer_state=state)).result()
+            verdicts = run(self._reward(*asked, trainer_state=state))
             for position, reward in zip(unscored, verdicts, strict=True):
                 rewards[position] = reward
         return without_none(rewards, gym_row)

@@ -28,18 +28,26 @@ from gym_adapters.verl.options import Options, options_of
 from gym_adapters.verl.rows import gym_row
 from gym_core import (
     ChatTemplate,
-    Environment,
     Episode,
     GymError,
     Rollout,
-    TemplateError,
     TokenizedPolicy,
     TokenTrack,
     open_episode,
     write_rollouts,
 )
-from gym_core.episodes import has_group_verifier, submit, verify_groups
-from gym_core.policies import trained_track
+from gym_core.driving import Needs, Player, playable, submit, trained_track, verify_groups
+
+AGENT_LOOP = Player("agent loop 'gym'", parses_calls=True)
+"""What it can play: everything, where the chat template can be continued."""
+
+OLD_AGENT_LOOP = Player(
+    "the older trainer, which spreads the rollouts of a task over processes",
+    gives=Needs(tools=True, user_turns=True, opening=True),
+    parses_calls=True,
+    instead="set trainer.use_v1=true",
+)
+"""The same under trainer.use_v1=false."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +71,9 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
         options = options_of(self.rollout_config)
         template, parser = self._template()
         episode = open_episode(gym.env, gym.task)
-        _check(episode.env, template, has_sessions="session_id" in row)
+        player = AGENT_LOOP if "session_id" in row else OLD_AGENT_LOOP
+        if problem := playable(episode, by=player, template=template):
+            raise GymError(problem)
         if options.actors is not None:
             episode = Episode(in_actor(episode.env, gym.source, options.actors))
         stops = [*sampling_params.get("stop_token_ids", ()), *parser.stop_token_ids]
@@ -123,24 +133,6 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
                 "num_preempted": engine.preempted,
             },
             extra_fields=extra_fields,
-        )
-
-
-def _check(env: Environment, template: ChatTemplate, *, has_sessions: bool) -> None:
-    """Refuse what no rollout of the run could do.
-
-    Raises:
-        GymError: The sentence says what, and what would work.
-    """
-    problem = template.tool_problem if env.tools else None
-    if type(env).respond is not Environment.respond:
-        problem = problem or template.user_problem
-    if problem:
-        raise TemplateError(f"environment {env.name!r} can't be played with this tokenizer: {problem}")
-    if has_group_verifier(type(env)) and not has_sessions:
-        raise GymError(
-            f"environment {env.name!r} judges the rollouts of a task together (verify_group), which needs "
-            "trainer.use_v1=true: the older trainer spreads them over processes"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gym_adapters.verl.rows import Source, verl_row
 from gym_core import EnvironmentSpecError, GymError, ScriptedPolicy, Task, open_episode
-from gym_core.episodes import submit
+from gym_core.driving import submit
 
 
 def write_data(

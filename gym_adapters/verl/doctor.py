@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from gym_adapters.verl.checks import advice, composed, problems
 from gym_adapters.verl.compat import create_rl_dataset, get_custom_reward_fn
 from gym_adapters.verl.rehearsal import Worker, coloured, replies
-from gym_adapters.verl.reward import is_single_turn
+from gym_adapters.verl.reward import REWARD_FUNCTION
 from gym_adapters.verl.rows import gym_row
 from gym_core import GymError
+from gym_core.driving import opened_episode, playable
 
 
 def examine(overrides: list[str], say: Callable[[str], None] = print) -> list[str]:
@@ -61,18 +63,14 @@ def _dataset(config: Any, worker: Worker, split: str) -> Any:
 
 def _row_problems(config: Any, row: dict[str, Any]) -> Iterator[str]:
     gym = gym_row(row["extra_info"])
-    env = gym.env(gym.task)
     loop = row.get("agent_name", config.actor_rollout_ref.rollout.agent.default_agent_loop)
     if loop == "gym":
         return
-    if not is_single_turn(env):
-        yield (
-            f"environment {env.name!r} takes more than one turn, which agent loop {loop!r} does not let it: "
-            "set actor_rollout_ref.rollout.agent.default_agent_loop=gym"
-        )
+    if problem := playable(opened_episode(gym.env, gym.task), by=replace(REWARD_FUNCTION, name=f"agent loop {loop!r}")):
+        yield problem
     elif get_custom_reward_fn(config) is None:
         yield (
-            f"nothing verifies the replies of environment {env.name!r}: set "
+            f"nothing verifies the replies of environment {gym.env.name!r}: set "
             "reward.custom_reward_function.path=pkg://gym_adapters.verl.reward"
         )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gym_adapters.verl.reward import is_single_turn
+from gym_adapters.verl.reward import REWARD_FUNCTION
 from gym_adapters.verl.rows import Source
-from gym_core import EnvironmentSpecError
-from gym_core.environments import members
+from gym_core import EpisodeError
+from gym_core.driving import members, opened_episode, playable
 
 REWARD = "reward.custom_reward_function.path=pkg://gym_adapters.verl.reward"
 AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop=gym"
@@ -35,10 +35,7 @@ def overrides(sources: Sequence[Source], data: Path) -> list[str]:
 
 
 def _is_single_turn(source: Source) -> bool:
-    for name, env in members(source.env).items():
-        task = next(iter(env.tasks), None)
-        if task is None:
-            raise EnvironmentSpecError(f"environment {name!r} has no tasks, so it can't be seen what it needs")
-        if not is_single_turn(env(task)):
-            return False
-    return True
+    try:
+        return not any(playable(opened_episode(env), by=REWARD_FUNCTION) for env in members(source.env).values())
+    except EpisodeError:  # it can't be opened on this machine; the agent loop plays whatever it needs
+        return False

@@ -6,8 +6,15 @@ from typing import Any, cast
 
 from gym_adapters.verl.metrics import reward_extra_info
 from gym_adapters.verl.rows import GymRow, gym_row
-from gym_core import Environment, GymError, Rollout, ScriptedPolicy, open_episode
-from gym_core.episodes import submit
+from gym_core import GymError, Rollout, ScriptedPolicy, open_episode
+from gym_core.driving import Needs, Player, playable, run
+
+REWARD_FUNCTION = Player(
+    "a reward function",
+    gives=Needs(),
+    instead="set actor_rollout_ref.rollout.agent.default_agent_loop=gym",
+)
+"""What `compute_score` can judge: one reply to the task's prompt."""
 
 
 def compute_score(
@@ -31,23 +38,16 @@ def compute_score(
             it is left out of its group, or the group is replaced. A made-up 0 would be trained on.
     """
     row = gym_row(extra_info)
-    rollout = submit(_verify(row, solution_str)).result()
+    rollout = run(_verify(row, solution_str))
     if rollout.reward is None:
         rollout.raise_for_error()
     return reward_extra_info(rollout, row.source.components, score=cast("float", rollout.reward))
 
 
 async def _verify(row: GymRow, reply: str) -> Rollout:
-    episode = open_episode(row.env, row.task)
-    if not is_single_turn(episode.env):
-        raise GymError(
-            f"environment {episode.env.name!r} takes more than one turn, which a reward function can't play: "
-            "use actor_rollout_ref.rollout.agent.default_agent_loop=gym"
-        )
-    return await episode.run(ScriptedPolicy([reply]))
-
-
-def is_single_turn(env: Environment) -> bool:
-    """Whether its prompt is the task's, and one reply is all it takes."""
-    kind = type(env)
-    return not env.tools and kind.setup is Environment.setup and kind.respond is Environment.respond
+    async with open_episode(row.env, row.task) as episode:
+        if problem := playable(episode, by=REWARD_FUNCTION):
+            raise GymError(problem)
+        if not episode.done:
+            await episode.play(ScriptedPolicy([reply]))
+    return episode.rollout

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import repeat
 
 from gym_core.environments import EnvironmentFactory, Rollout, Task
-from gym_core.episodes import has_group_verifier, open_episode, verify_groups
+from gym_core.episodes import needs, open_episode, verify_groups
 from gym_core.policies import Policy
 
 
@@ -61,7 +61,7 @@ class _Group:
         """Play one more; gives what has its verdict by now."""
         episode = open_episode(self._env, self._task)
         rollout = await episode.run(policy)
-        if not has_group_verifier(type(episode.env)):
+        if not needs(episode.env).group_verdicts:
             return [rollout]
         self._rollouts.append(rollout)
         return await verify_groups(self._env, self._rollouts) if len(self._rollouts) == self._samples else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Environment:
         timeout_s: Wall seconds for the whole episode, or None for no limit; past it the rollout has no reward, because
             a slow machine is not the policy's fault.
         done: A tool sets it to True to end the episode; later calls of the same turn are refused.
+        hooks: Which of `setup`, `respond` and `verify_group` it implements, found once per class; an environment that
+            stands for another one gives that one's.
 
     Example:
         >>> class Echo(Environment):
@@ -64,11 +67,13 @@ class Environment:
     max_turns: int = 16
     tool_timeout_s: float = 60.0
     timeout_s: float | None = None
+    hooks: frozenset[str] = frozenset()
     _class_tools: ClassVar[dict[str, Tool]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.name = vars(cls).get("name", cls.__name__)
+        cls.hooks = frozenset(name for name in _OPTIONAL_HOOKS if _implements(cls, name))
         cls._class_tools = class_tools(cls)
 
     def __init__(self, task: Task) -> None:
@@ -113,6 +118,13 @@ class Environment:
     def close(self) -> Awaitable[None] | None:
         """Release what `setup` acquired; called once, last, whatever happened."""
         return None
+
+
+_OPTIONAL_HOOKS = ("setup", "respond", "verify_group")
+
+
+def _implements(kind: type[Environment], hook: str) -> bool:
+    return inspect.getattr_static(kind, hook) is not vars(Environment)[hook]
 
 
 @runtime_checkable

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import copy
 import json
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from math import inf
-from typing import Any, Self, cast
+from typing import Self, TypeVar
 
-from gym_core.environments import (
-    Environment,
-    EnvironmentFactory,
-    ErrorKind,
-    Rollout,
-    RolloutError,
-    Score,
-    StopReason,
-    Task,
-)
-from gym_core.episodes.hooks import OutOfTime, is_cancelled, uncancelled, within
+from gym_core.environments import Environment, ErrorKind, Rollout, RolloutError, StopReason
+from gym_core.episodes.boundary import Boundary, sentence, text_of
+from gym_core.episodes.hooks import Hooks
+from gym_core.episodes.limits import OutOfTime
 from gym_core.errors import EpisodeError, OutOfTokens, ToolError
 from gym_core.messages import Message, ToolCall, ToolSchema
-from gym_core.policies import Completion, Policy, completion_problem
+from gym_core.policies import Completion, Policy
 from gym_core.tokens import TokenTrack
 
-CLOSE_TIMEOUT_S = 10.0
-"""Seconds after which `close` is given up, so that no environment can keep a run from ending."""
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +27,7 @@ class Episode:
     """Opens an environment, feeds it one assistant message at a time, runs its tools, verifies once and closes once.
 
     Whatever escapes a hook, a tool or the policy breaks the episode: it becomes data in the rollout, whose reward is
-    then None. Nothing but cancellation escapes the episode.
+    then None. Nothing escapes the episode but its own cancellation and a KeyboardInterrupt.
 
     Args:
         env: A fresh environment; the episode closes it.
@@ -47,6 +36,7 @@ class Episode:
         messages: The conversation so far; the policy reads it.
         done: Nothing more can be played.
         error: What broke it, if anything has.
+        opening: The messages it was opened with.
         tool_calls: How many it has been asked to run.
 
     Example:
@@ -61,20 +51,25 @@ class Episode:
         self.messages: list[Message] = []
         self.done = False
         self.error: RolloutError | None = None
+        self.opening: list[Message] = []
+        self.tool_calls = 0
+        self._prompt = copy.deepcopy(env.task.prompt)  # `setup` may write into the task's
+        self._hooks = Hooks(env)
         self._rollout: Rollout | None = None
         self._tokens: TokenTrack | None = None
         self._stop_reason: StopReason = "done"
-        self.tool_calls = 0
         self._turns = self._tool_errors = 0
-        self._opening_length = 0
-        self._started_s = time.monotonic()
-        self._deadline_s = inf if env.timeout_s is None else self._started_s + env.timeout_s
         self._closed = False
 
     @property
     def tools(self) -> list[ToolSchema]:
         """What the policy can call."""
         return [tool.schema for tool in self.env.tools.values()]
+
+    @property
+    def made_opening(self) -> bool:
+        """Whether `setup` has opened with something other than the task's prompt."""
+        return self.opening not in ([], self._prompt)
 
     @property
     def rollout(self) -> Rollout:
@@ -98,16 +93,15 @@ class Episode:
             await self.close()
 
     async def open(self) -> None:
-        """Run `setup`; from here on `messages` and `tools` are what the policy sees."""
+        """Run `setup`; from here on `messages` and `tools` are what the policy sees, and the episode's time runs."""
+        self._hooks.start()
         try:
-            opening = await self._guard("setup", self.env.setup)
+            opening = await self._guard("setup", self._hooks.setup())
         except BaseException:  # cancelled
             await self.close()
             raise
-        self._say("setup", self.env.task.prompt if opening is None else opening)
-        self._opening_length = len(self.messages)
-        if not self.messages and not self.done:
-            self.fail("setup", EpisodeError("the task has no prompt and setup returned no messages"))
+        self.opening = opening or self._prompt
+        self.messages += self.opening
         if self.env.done:
             self._stop("done")
 
@@ -120,13 +114,7 @@ class Episode:
 
     async def play(self, policy: Policy) -> None:
         """One turn: let the policy write a message, and take it."""
-        completion = await self._guard("policy", policy, self.messages, self.tools)
-        if self.done:  # the policy failed, or has no tokens left
-            return
-        if problem := completion_problem(completion):
-            self.fail("policy", EpisodeError(problem))
-        else:
-            await self.step(completion)
+        await self._take(await self._guard("policy", self._hooks.ask(policy, self.messages, self.tools)))
 
     async def step(self, completion: Completion) -> None:
         """Take one assistant message: run its tool calls, in order, or let the environment respond.
@@ -136,33 +124,25 @@ class Episode:
         """
         if self.done:
             raise EpisodeError(f"the episode is over ({self._stop_reason}), it takes no more messages")
-        self.messages.append(completion.message)
-        self._tokens = completion.tokens
-        self._turns += 1
-        calls = completion.message.get("tool_calls")
-        if completion.finish_reason == "length":
-            self._stop("length")
-        elif calls:
-            for call in calls:
-                self.messages.append(await self.call(call))
-        else:
-            await self._respond(completion.message)
-        if self._turns >= self.env.max_turns:
-            self._stop("max_turns")
+        await self._take(await self._guard("policy", self._hooks.checked(completion)))
 
     async def call(self, call: ToolCall) -> Message:
         """Answer one tool call; a driver that owns the loop calls it itself, others by `step`.
 
-        An unknown tool, arguments that do not fit, a ToolError and a time-out are answered with a sentence the policy
+        An unknown tool, arguments that do not fit, a ToolError and a timeout are answered with a sentence the policy
         can act on. Anything else breaks the episode.
         """
         self.tool_calls += 1
         name = call["function"]["name"]
         try:
-            content = await self._content(name, call["function"]["arguments"])
+            if self.done:
+                raise ToolError("the episode is over, tools can't be called any more")
+            content = await self._guard("tool", self._hooks.tool(name, call["function"]["arguments"]))
+            if content is None:
+                raise ToolError("the tool broke, the episode is over")
         except ToolError as error:
             self._tool_errors += self.error is None  # the environment's own failure is not the policy's
-            content = json.dumps({"error": str(error)}, ensure_ascii=False)
+            content = json.dumps({"error": text_of(error)}, ensure_ascii=False)
         if self.env.done:
             self._stop("done")
         return {"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}
@@ -176,21 +156,19 @@ class Episode:
         if self._rollout is not None:
             return self._rollout
         if output is not None:
-            self._adopt(output)
-        if time.monotonic() > self._deadline_s:
-            self._out_of_time()
+            await self._guard("replay", self._adopt(output))
         try:
-            score: Score | None = await self._guard("verify", self._verify) if self.error is None else None
+            score = None if self.error else await self._guard("verify", self._hooks.verify(self._summary))
         finally:
             await self.close()
-        self._rollout = replace(self._summary(), **_verdict(score))
+        self._rollout = replace(self._summary(), **({} if score is None else vars(score)))
         return self._rollout
 
-    def fail(self, kind: ErrorKind, error: Exception, *, reason: StopReason = "error") -> None:
+    def fail(self, kind: ErrorKind, error: BaseException) -> None:
         """Break the episode, from a driver that can't go on; the first failure is the one that is kept."""
         if self.error is None:
-            self.error = RolloutError(kind, _sentence(error))
-            self.done, self._stop_reason = True, reason
+            self.error = RolloutError(kind, sentence(error))
+            self.done, self._stop_reason = True, "timeout" if kind == "timeout" else "error"
             _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
 
     async def close(self) -> None:
@@ -198,93 +176,63 @@ class Episode:
         if self._closed:
             return
         self._closed = True
-        try:
-            closing = self.env.close()
-            if inspect.isawaitable(closing):
-                await uncancelled(closing, CLOSE_TIMEOUT_S)
-        except Exception as error:  # the episode boundary
-            _log.warning("environment %s failed to close", self.env.name, exc_info=error)
-            self.error = self.error or RolloutError("close", _sentence(error))
+        with Boundary() as boundary:
+            await self._hooks.close()
+        if boundary.failure is not None:
+            _log.warning("environment %s failed to close", self.env.name, exc_info=boundary.failure)
+            self.error = self.error or RolloutError("close", sentence(boundary.failure))
 
-    def _adopt(self, output: Sequence[Message]) -> None:
+    async def _take(self, completion: Completion | None) -> None:
+        if completion is None:  # the policy failed, or has no tokens left
+            return
+        message = completion.message
+        self.messages.append(message)
+        self._tokens = completion.tokens
+        self._turns += 1
+        if completion.finish_reason == "length":
+            self._stop("length")
+        elif calls := message.get("tool_calls"):
+            for call in calls:
+                self.messages.append(await self.call(call))
+        else:
+            reply = await self._guard("respond", self._hooks.respond(message))
+            self.messages += reply or ()
+            if reply is None or self.env.done:
+                self._stop("done")
+        if self._turns >= self.env.max_turns:
+            self._stop("max_turns")
+
+    async def _adopt(self, output: Sequence[Message]) -> None:
         """Take over a conversation that another loop has played, and say why it ended."""
         self.messages = list(output)
-        written = [message for message in output[self._opening_length :] if message["role"] == "assistant"]
+        written = [message for message in output[len(self.opening) :] if message["role"] == "assistant"]
         self._turns = len(written)
-        self.tool_calls = sum(len(message.get("tool_calls", ())) for message in written)
+        self.tool_calls = sum(len(message.get("tool_calls") or ()) for message in written)
         if output and output[-1].get("tool_calls"):
             self._stop("max_turns" if self._turns >= self.env.max_turns else "length")
 
-    async def _content(self, name: str, arguments: str) -> str:
-        """What a tool answers.
-
-        Raises:
-            ToolError: It refused, is not there, or took too long.
-        """
-        if self.done:
-            raise ToolError("the episode is over, tools can't be called any more")
-        tool = self.env.tools.get(name)
-        if tool is None:
-            raise ToolError(f"unknown tool {name!r}; the tools are {', '.join(self.env.tools) or 'none'}")
-        content = await self._guard("tool", tool, arguments, limit_s=self.env.tool_timeout_s)
-        if content is None:
-            raise ToolError("the tool broke, the episode is over")
-        return str(content)
-
-    async def _respond(self, message: Message) -> None:
-        reply = await self._guard("respond", self.env.respond, message)
-        if reply is not None:
-            self._say("respond", reply)
-        if reply is None or self.env.done:
-            self._stop("done")
-
-    def _say(self, kind: ErrorKind, said: Any) -> None:
-        for message in said if isinstance(said, list | tuple) else [said]:
-            if not isinstance(message, dict) or not message.keys() >= {"role", "content"}:
-                self.fail(kind, EpisodeError(f"{kind} must return messages like user('...'), not {message!r}"))
-                return
-            self.messages.append(cast("Message", message))
-
-    async def _verify(self) -> Score:
-        verdict = self.env.verify(self._summary())
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        return verdict if isinstance(verdict, Score) else Score(verdict)
-
-    async def _guard(self, kind: ErrorKind, hook: Callable[..., Any], *args: Any, limit_s: float = inf) -> Any:
-        """The result of a hook; None when it broke the episode.
+    async def _guard(self, kind: ErrorKind, hook: Awaitable[T]) -> T | None:
+        """What a hook gives; None when it broke the episode, or the policy has no tokens left.
 
         Raises:
             ToolError: Only from tools.
         """
-        left_s = self._deadline_s - time.monotonic()
-        try:
-            return await within(hook(*args), min(limit_s, left_s))
-        except OutOfTime as error:
-            if limit_s < left_s:
-                raise ToolError(f"the tool took longer than {limit_s:g} seconds and was given up") from error
-            self._out_of_time()
-        except OutOfTokens:
-            self._stop("length")
-        except ToolError as error:
-            if kind == "tool":
-                raise
-            self.fail(kind, error)
-        except asyncio.CancelledError:
-            if is_cancelled():
-                raise
-            self.fail(kind, EpisodeError("something it waited for was cancelled"))
-        except Exception as error:  # the episode boundary: a failure is data
-            self.fail(kind, error)
+        with Boundary() as boundary:
+            return await hook
+        match boundary.failure:
+            case OutOfTime() as late:
+                self.fail("timeout", late)
+            case OutOfTokens() if kind == "policy":
+                self._stop("length")
+            case ToolError() as refusal if kind == "tool":
+                raise refusal
+            case BaseException() as failure:
+                self.fail(kind, failure)
         return None
 
     def _stop(self, reason: StopReason) -> None:
         if not self.done:
             self.done, self._stop_reason = True, reason
-
-    def _out_of_time(self) -> None:
-        error = EpisodeError(f"the episode took longer than its {self.env.timeout_s:g} seconds")
-        self.fail("timeout", error, reason="timeout")
 
     def _summary(self) -> Rollout:
         """All that is known of the episode before its verdict."""
@@ -298,41 +246,6 @@ class Episode:
             turns=self._turns,
             tool_calls=self.tool_calls,
             tool_errors=self._tool_errors,
-            seconds=time.monotonic() - self._started_s,
+            seconds=self._hooks.seconds,
             tokens=self._tokens,
         )
-
-
-def open_episode(env: EnvironmentFactory, task: Task) -> Episode:
-    """The episode of a task, not opened yet; an environment that can't even be made breaks it in `setup`."""
-    try:
-        return Episode(env(task))
-    except Exception as error:  # the episode boundary
-        return Episode(_Unmade(task, error))
-
-
-async def rollout(env: Environment, policy: Policy) -> Rollout:
-    """Let a policy play one episode, from `setup` to `close`.
-
-    A broken episode is data, not a crash: it comes back with `error` set and no reward.
-    """
-    return await Episode(env).run(policy)
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, EpisodeError) else f"{type(error).__name__}: {error}"
-
-
-def _verdict(score: Score | None) -> dict[str, Any]:
-    return {} if score is None else {"reward": score.reward, "components": score.components}
-
-
-class _Unmade(Environment):
-    """Stands for an environment whose constructor failed."""
-
-    def __init__(self, task: Task, error: Exception) -> None:
-        super().__init__(task)
-        self._unmade_by = error
-
-    def setup(self) -> None:
-        raise self._unmade_by

@@ -1,66 +1,125 @@
-"""Hooks: awaiting what environments and policies implement, within limits, whatever they do."""
+"""Hooks: calling those of an environment, its tools and a policy, in the time that an episode has."""
 
 from __future__ import annotations
 
-import asyncio
+import copy
 import inspect
 import time
-from collections.abc import Awaitable
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from gym_core.errors import EpisodeError
+from gym_core.environments import Environment, Rollout, Score
+from gym_core.episodes.limits import OutOfTime, uncancelled, within
+from gym_core.errors import EpisodeError, ToolError
+from gym_core.messages import Message
+from gym_core.policies import Completion, Policy, completion_problem
+
+CLOSE_TIMEOUT_S = 10.0
+"""Seconds after which `close` is given up, so that no environment can keep a run from ending."""
 
 
-class OutOfTime(Exception):
-    """A hook was given up; a TimeoutError would be the hook's own."""
+class Hooks:
+    """Calls what an episode calls, and checks what it gives; any exception may escape.
 
-
-async def within(value: Any, limit_s: float) -> Any:
-    """The value of a hook, sync or async.
-
-    Raises:
-        OutOfTime: It took longer than the limit.
+    The episode's time runs from `start` on; `OutOfTime` says that it is over.
     """
-    if not inspect.isawaitable(value):
-        return value
-    if limit_s == inf:
-        return await value
-    timeout = asyncio.timeout(limit_s)
-    try:
-        async with timeout:
-            return await value
-    except TimeoutError as error:
-        if timeout.expired():
-            raise OutOfTime from error
-        raise
 
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._started_s: float | None = None
 
-async def uncancelled(work: Awaitable[None], limit_s: float) -> None:
-    """Wait for work to end, but not past the limit, even when this task is cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(work)
-    end_s = time.monotonic() + limit_s
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done() and (left_s := end_s - time.monotonic()) > 0:
+    def start(self) -> None:
+        """Start the clock."""
+        self._started_s = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds since the start."""
+        return 0.0 if self._started_s is None else time.monotonic() - self._started_s
+
+    @property
+    def left_s(self) -> float:
+        """Wall seconds that are left of the environment's `timeout_s`."""
+        return inf if self._env.timeout_s is None else self._env.timeout_s - self.seconds
+
+    def check_time(self) -> None:
+        """See that there is time left, also after a hook that has blocked the event loop.
+
+        Raises:
+            OutOfTime: There is none.
+        """
+        if self.left_s < 0:
+            raise self._late()
+
+    async def setup(self) -> list[Message]:
+        """The opening conversation."""
+        opening = await self._within(self._env.setup())
+        messages = _messages("setup", self._env.task.prompt if opening is None else opening)
+        if not messages:
+            raise EpisodeError("the task has no prompt and setup returned no messages")
+        return messages
+
+    async def ask(self, policy: Policy, messages: list[Message], tools: list[Any]) -> Completion:
+        """What a policy writes."""
+        return await self.checked(await self._within(policy(messages, tools)))
+
+    async def checked(self, completion: Completion) -> Completion:
+        """What a policy has written, if an episode can take it."""
+        if problem := completion_problem(completion):
+            raise EpisodeError(problem)
+        return completion
+
+    async def tool(self, name: str, arguments: str) -> str:
+        """What a tool answers to the JSON text that the policy wrote.
+
+        Raises:
+            ToolError: It refused, does not exist, or took too long.
+        """
+        tool = self._env.tools.get(name)
+        if tool is None:
+            raise ToolError(f"unknown tool {name!r}; the tools are {', '.join(self._env.tools) or 'none'}")
+        limit_s, left_s = self._env.tool_timeout_s, self.left_s
         try:
-            await asyncio.wait({task}, timeout=left_s)  # unlike `wait_for`, it does not wait for who ignores `cancel`
-        except asyncio.CancelledError as error:
-            cancelled = error
-    failure: BaseException | None
-    if not task.done():
-        task.cancel()
-        failure = EpisodeError(f"close took longer than {limit_s:g} seconds and was given up")
-    elif task.cancelled():
-        failure = EpisodeError("something it waited for was cancelled")
-    else:
-        failure = task.exception()
-    if cancelled:
-        raise cancelled from failure
-    if failure:
-        raise failure
+            return str(await self._within(tool(arguments), limit_s))
+        except OutOfTime as error:
+            if limit_s < left_s:
+                raise ToolError(f"the tool took longer than {limit_s:g} seconds and was given up") from error
+            raise
+
+    async def respond(self, message: Message) -> list[Message] | None:
+        """What the environment says as the user; None ends the episode."""
+        reply = await self._within(self._env.respond(copy.deepcopy(message)))  # it may write into its message
+        return None if reply is None else _messages("respond", reply)
+
+    async def verify(self, summary: Callable[[], Rollout]) -> Score:
+        """The verdict on what has been played."""
+        self.check_time()
+        verdict = await self._within(self._env.verify(summary()))
+        return verdict if isinstance(verdict, Score) else Score(verdict)
+
+    async def close(self) -> None:
+        """Close the environment, also when cancelled meanwhile; a `close` that takes too long is given up."""
+        closing = self._env.close()
+        if inspect.isawaitable(closing):
+            await uncancelled(closing, CLOSE_TIMEOUT_S)
+
+    async def _within(self, value: Any, limit_s: float = inf) -> Any:
+        left_s = self.left_s
+        try:
+            return await within(value, min(limit_s, left_s))
+        except OutOfTime as error:
+            if limit_s < left_s:
+                raise
+            raise self._late() from error
+
+    def _late(self) -> OutOfTime:
+        return OutOfTime(f"the episode took longer than its {self._env.timeout_s:g} seconds")
 
 
-def is_cancelled() -> bool:
-    """Whether it is this task that somebody cancels, not just something it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _messages(hook: str, said: Any) -> list[Message]:
+    messages = said if isinstance(said, list | tuple) else [said]
+    for message in messages:
+        if not isinstance(message, dict) or not message.keys() >= {"role", "content"}:
+            raise EpisodeError(f"{hook} must return messages like user('...'), not {message!r}")
+    return list(messages)

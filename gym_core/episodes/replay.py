@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gym_core.environments import Environment, Rollout
+from gym_core.episodes.boundary import Boundary
 from gym_core.episodes.episode import Episode
+from gym_core.episodes.requirements import needs
 from gym_core.errors import EpisodeError
 from gym_core.messages import Message, text
 from gym_core.policies import Completion
@@ -14,31 +16,49 @@ from gym_core.policies import Completion
 async def verify(env: Environment, messages: Sequence[Message]) -> Rollout:
     """Score a finished conversation in a fresh environment.
 
-    Where the environment has tools or answers as a user, the conversation is replayed, so that its state is what it
-    was: tools run again. A replay in which the environment says something else has no reward.
+    Where the environment has tools, answers as a user or makes its opening, the conversation is replayed, so that its
+    state is what it was: tools run again. A replay in which the environment says something else has no reward.
     """
-    return await verify_episode(Episode(env), messages)
+    return await verify_conversation(Episode(env), messages)
 
 
-async def verify_episode(episode: Episode, messages: Sequence[Message]) -> Rollout:
+async def verify_conversation(episode: Episode, messages: Sequence[Message]) -> Rollout:
     """The same as `verify`, for an episode that is not opened yet."""
     async with episode:
-        if episode.env.tools or type(episode.env).respond is not Environment.respond:
-            await _replay(episode, messages)
+        found = needs(episode)
+        if found.tools or found.user_turns or found.opening:
+            with Boundary() as boundary:
+                await _replay(episode, messages)
+            if boundary.failure is not None:
+                episode.fail("replay", boundary.failure)
         await episode.finish(messages)
     return episode.rollout
 
 
 async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
-    """Play the assistant messages of a conversation again, and compare what the environment says."""
+    """Play the assistant messages of a conversation again, and compare what the environment says.
+
+    Raises:
+        EpisodeError: It says something else, or less. It may say more where the conversation was cut off.
+    """
     for message in messages[len(episode.messages) :]:
         if message["role"] == "assistant" and not episode.done:
             await episode.step(Completion(message))
     for position, (said, recorded) in enumerate(zip(episode.messages, messages, strict=False)):
         if not _same(said, recorded):
-            sentence = f"message {position} is {text(said)!r} in the replay, {text(recorded)!r} in the conversation"
-            episode.fail("replay", EpisodeError(sentence))
-            return
+            raise EpisodeError(
+                f"message {position} is {text(said)!r} in the replay, {text(recorded)!r} in the conversation"
+            )
+    for position, recorded in enumerate(messages[len(episode.messages) :], start=len(episode.messages)):
+        if recorded["role"] != "assistant":
+            raise EpisodeError(
+                f"message {position} is {text(recorded)!r} in the conversation, the replay ends before it"
+            )
+
+
+def begins_alike(opening: Sequence[Message], messages: Sequence[Message]) -> bool:
+    """Whether a conversation begins with what the environment opened with."""
+    return len(opening) <= len(messages) and all(_same(*pair) for pair in zip(opening, messages, strict=False))
 
 
 def _same(said: Message, recorded: Message) -> bool:

@@ -134,6 +134,17 @@ def test_tools_that_depend_on_the_task_break_the_episode(adder):
     assert "its tools differ from those of the first task" in environment.episode.error.message
 
 
+def test_an_environment_that_answers_as_the_user_is_refused_at_once(adder):
+    class Chatty(adder):
+        """Answers."""
+
+        def respond(self, message):
+            return None
+
+    with pytest.raises(GymError, match=r"answers as the user .*; pass rollout_func=gym_rollout\(env\)"):
+        gym_environment(Chatty)()
+
+
 def test_an_environment_that_cannot_be_opened_is_refused_at_once(adder):
     class Down(adder):
         """Its server is down."""

@@ -6,7 +6,7 @@ import pytest
 from trl import GRPOConfig
 from trl.chat_template_utils import qwen2_5_chat_template
 
-from gym_adapters.trl import add_tool_template, gym_reward, gym_rollout, preflight
+from gym_adapters.trl import add_tool_template, gym_environment, gym_reward, gym_rollout, preflight
 from gym_core import Environment, EpisodeError, Task, user
 
 
@@ -67,7 +67,46 @@ def test_the_weights_must_be_as_many_as_the_reward_functions(config, tokenizer):
 
 def test_user_turns_need_another_hook(config, tokenizer):
     (problem,) = preflight(Game, config(), tokenizer)
-    assert problem.startswith("Game: it answers as a user (`respond`)")
+    assert problem == (
+        "environment 'Game' answers as the user (`respond`), which is not supported by reward_funcs alone; "
+        "pass rollout_func=gym_rollout(env)"
+    )
+
+
+class Quiz(Environment):
+    """Makes its opening itself."""
+
+    tasks = [Task([])]
+
+    def setup(self):
+        return [user("What is 2+2?")]
+
+    def verify(self, rollout):
+        return 0.0
+
+
+class Framed(Quiz):
+    """Has a prompt, and shows another opening."""
+
+    tasks = [Task([user("2+2?")])]
+
+
+@pytest.mark.parametrize("env", [Quiz, Framed])
+def test_an_opening_that_setup_makes_needs_somebody_who_shows_it(env, config, tokenizer):
+    (problem,) = preflight(env, config(), tokenizer)
+    assert problem == (
+        f"environment {env.name!r} makes its opening itself (`setup`), which is not supported by reward_funcs alone; "
+        "pass rollout_func=gym_rollout(env)"
+    )
+    assert preflight(env, config(), tokenizer, rollout_func=gym_rollout(env)) == []
+
+
+def test_environment_factory_shows_an_opening_that_continues_the_prompt(config, tokenizer):
+    assert preflight(Quiz, config(), tokenizer, environment_factory=gym_environment(Quiz)) == []
+    (problem,) = preflight(Framed, config(), tokenizer, environment_factory=gym_environment(Framed))
+    assert problem.startswith("Framed: setup returned an opening that is more than the task's prompt with an end to")
+    (problem,) = preflight(Game, config(), tokenizer, environment_factory=gym_environment(Game))
+    assert problem.startswith("environment 'Game' answers as the user (`respond`), which is not supported by environm")
 
 
 def test_with_gym_rollout_user_turns_and_any_limit_are_fine(adder, config, tokenizer, copy_of):
@@ -76,7 +115,10 @@ def test_with_gym_rollout_user_turns_and_any_limit_are_fine(adder, config, token
     assert preflight(adder, config(max_tool_calling_iterations=None), tokenizer, **played) == []
     endless = "{%- for m in messages -%}{{ m.role ~ ': ' ~ m.content ~ '; ' }}{%- endfor -%}"
     (problem,) = preflight(Game, config(), copy_of(chat_template=endless), **played)
-    assert problem == "Game: the chat template can't be continued: no special token ends the assistant's turn"
+    assert problem == (
+        "environment 'Game' can't be played with this tokenizer: "
+        "the chat template can't be continued: no special token ends the assistant's turn"
+    )
 
 
 def test_the_trainers_limit_must_be_the_environments(adder, config, tokenizer):

@@ -7,7 +7,7 @@ import torch
 from trl import GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from gym_adapters.trl import gym_dataset, gym_reward
-from gym_core import Environment, GymError, Task, mix, read_rollouts, user
+from gym_core import Environment, GymError, Task, mix, read_rollouts, system, user
 
 
 class Parity(Environment):
@@ -54,6 +54,34 @@ def test_a_batch_is_verified_concurrently():
     replies = [[{"role": "assistant", "content": "even"}]] * 64
     asyncio.run(gym_reward(Parity)(prompts=[[]] * 64, completions=replies, gym_row=rows))
     assert time.monotonic() - started < 64 * 0.05 / 2
+
+
+class Quiz(Environment):
+    """Makes its opening itself."""
+
+    tasks = [Task([], answer="4")]
+
+    def setup(self):
+        return [system("Answer in digits."), user("What is 2+2?")]
+
+    def verify(self, rollout):
+        return float(rollout.last_reply == self.task.answer)
+
+
+class Framed(Quiz):
+    """Has a prompt, and shows another opening."""
+
+    tasks = [Task([user("What is 2+2?")], answer="4")]
+
+
+@pytest.mark.parametrize("env", [Quiz, Framed])
+def test_replies_to_an_opening_that_was_never_shown_are_refused(env):
+    row = gym_dataset(env)[0]
+    reply = [{"role": "assistant", "content": "4"}]
+    with pytest.raises(GymError, match=r"makes its opening itself .*; pass rollout_func=gym_rollout\(env\)"):
+        asyncio.run(gym_reward(env)(prompts=[row["prompt"]], completions=[reply], gym_row=[row["gym_row"]]))
+    shown = [system("Answer in digits."), user("What is 2+2?")]
+    assert asyncio.run(gym_reward(env)(prompts=[shown], completions=[reply], gym_row=[row["gym_row"]])) == [1.0]
 
 
 def test_a_dataset_without_our_column_is_refused():

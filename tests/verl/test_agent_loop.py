@@ -215,7 +215,7 @@ def test_groups_are_refused_where_verl_spreads_them_over_processes(play, client,
         loop = GymAgentLoop(DictConfigWrap(composed), client(str), tokenizer, **options)
         await loop.run({}, **verl_row(Source(spec(Ranked)), Ranked.tasks[0], index=0, split="train"))
 
-    with pytest.raises(GymError, match=r"needs trainer\.use_v1=true"):
+    with pytest.raises(GymError, match=r"set trainer\.use_v1=true"):
         asyncio.run(played())
 
 

@@ -10,6 +10,7 @@ from gym_core import (
     Environment,
     Episode,
     EpisodeError,
+    OutOfTokens,
     PolicyError,
     RolloutError,
     Score,
@@ -25,7 +26,7 @@ from gym_core import (
     user,
     verify,
 )
-from gym_core.episodes import episode
+from gym_core.episodes import hooks
 
 TASK = Task([user("Go.")], answer="yes")
 
@@ -469,6 +470,105 @@ async def test_what_escapes_a_hook_breaks_the_episode(kind, later, error):
     assert "verify" not in environment.log
 
 
+class Panic(BaseException):
+    """What a library of another language may raise."""
+
+
+class Unspeakable(Exception):
+    """Can't even be shown."""
+
+    def __str__(self):
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("kind", ["setup", "tool", "respond", "verify", "policy", "close"])
+@pytest.mark.parametrize("later", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit("over"), "GeneratorExit: over"),
+        (Panic("at the Rust"), "Panic: at the Rust"),
+        (Unspeakable(), "Unspeakable: (its message can't be shown: ValueError in __str__)"),
+        (asyncio.CancelledError(), "something it waited for was cancelled"),
+    ],
+    ids=["exit", "generator", "panic", "unspeakable", "cancelled"],
+)
+async def test_nothing_a_hook_raises_escapes_the_episode(kind, later, error, sentence):
+    def hook(self, *_):
+        raise error
+
+    async def async_hook(self, *_):
+        await asyncio.sleep(0)
+        raise error
+
+    def crash(self) -> str:
+        """Crash."""
+        raise error
+
+    async def async_crash(self) -> str:
+        """Crash."""
+        raise error
+
+    broken = async_hook if later else hook
+    hooks = {"tool": {"crash": tool(async_crash if later else crash)}, "policy": {}}.get(kind, {kind: broken})
+    script = ScriptedPolicy([calls("crash") if kind == "tool" else "yes"])
+    played = await rollout(type("Broken", (Recorder,), hooks)(TASK), broken if kind == "policy" else script)
+    assert played.error == RolloutError(kind, sentence)
+    assert played.reward == (1.0 if kind == "close" else None)
+
+
+async def test_a_refusal_that_cannot_be_shown_is_answered_all_the_same():
+    class Refusal(ToolError, Unspeakable):
+        pass
+
+    class Refuses(Recorder):
+        @tool
+        def refuse(self) -> str:
+            """Refuse."""
+            raise Refusal
+
+    played = await play(Refuses, calls("refuse"), "yes")
+    assert (played.reward, played.tool_errors) == (1.0, 1)
+
+
+async def test_an_interrupt_from_the_keyboard_escapes_and_closes():
+    class Interrupted(Recorder):
+        def verify(self, rollout):
+            raise KeyboardInterrupt
+
+    environment = Interrupted(TASK)
+    with pytest.raises(KeyboardInterrupt):
+        await play(environment, "yes")
+    assert environment.log[-1] == "close"
+
+
+def test_closing_the_coroutine_of_an_episode_is_no_failure_of_its_hook():
+    class Pending:
+        def __await__(self):
+            yield
+
+    class Waits(Recorder):
+        async def setup(self):
+            await Pending()
+
+    waiting = Episode(Waits(TASK))
+    playing = waiting.run(ScriptedPolicy([]))
+    playing.send(None)
+    playing.close()
+    assert (waiting.error, waiting.env.log) == (None, ["close"])
+
+
+@pytest.mark.parametrize("kind", ["setup", "respond", "verify"])
+async def test_only_the_policy_can_run_out_of_tokens(kind):
+    def hook(self, *_):
+        raise OutOfTokens("the judge's context is full")
+
+    played = await play(type("Judged", (Recorder,), {kind: hook}), "yes")
+    assert (played.reward, played.stop_reason) == (None, "error")
+    assert played.error == RolloutError(kind, "OutOfTokens: the judge's context is full")
+
+
 async def test_an_environment_that_breaks_in_close_keeps_its_reward():
     class Leaky(Recorder):
         def close(self):
@@ -604,8 +704,19 @@ async def test_a_hook_that_blocks_the_loop_past_the_time_is_noticed(kind):
     assert (played.reward, played.stop_reason, played.error) == (None, "timeout", OUT_OF_TIME)
 
 
+async def test_the_time_runs_from_the_opening_on():
+    class Short(Recorder):
+        timeout_s = 0.1
+
+    waiting = Episode(Short(TASK))
+    await asyncio.sleep(0.15)
+    played = await waiting.run(ScriptedPolicy(["yes"]))
+    assert (played.reward, played.stop_reason) == (1.0, "done")
+    assert played.seconds < 0.1
+
+
 async def test_close_is_given_up_after_a_while(monkeypatch):
-    monkeypatch.setattr(episode, "CLOSE_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(hooks, "CLOSE_TIMEOUT_S", 0.02)
 
     class Sticky(Recorder):
         async def close(self):
@@ -617,7 +728,7 @@ async def test_close_is_given_up_after_a_while(monkeypatch):
 
 
 async def test_close_is_given_up_even_if_it_ignores_that(monkeypatch):
-    monkeypatch.setattr(episode, "CLOSE_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(hooks, "CLOSE_TIMEOUT_S", 0.02)
     ended = asyncio.Event()
 
     class Stubborn(Recorder):
@@ -708,7 +819,7 @@ async def test_cancelled_while_a_failing_close_runs_leaves_nothing_behind():
 
 
 async def test_cancelled_closing_is_still_bounded_in_time(monkeypatch):
-    monkeypatch.setattr(episode, "CLOSE_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(hooks, "CLOSE_TIMEOUT_S", 0.02)
 
     class Sticky(SlowToClose):
         async def close(self):
@@ -741,6 +852,15 @@ async def test_an_outer_time_limit_cancels_the_episode():
         async with asyncio.timeout(0.02):
             await play(environment, calls("hang"))
     assert environment.log == ["setup", "close"]
+
+
+async def test_a_hook_may_write_into_the_message_it_is_given():
+    class Writes(Recorder):
+        def respond(self, message):
+            message["content"] = None
+
+    reply = assistant("yes")
+    assert (await play(Writes, reply)).output[-1] == reply == assistant("yes")
 
 
 # scoring a finished conversation
@@ -823,6 +943,48 @@ async def test_a_replay_compares_what_the_user_said():
     assert (await verify(Teacher(TASK), other)).error.kind == "replay"
 
 
+@pytest.mark.parametrize(("patience", "reward"), [(1, None), (2, 1.0), (3, 1.0)])
+async def test_a_replay_may_go_on_after_the_conversation_but_not_end_before_it(patience, reward):
+    class Quiz(Recorder):
+        def respond(self, message):
+            self.log.append("respond")
+            return user("Again.") if self.log.count("respond") < patience else None
+
+    scored = await verify(Quiz(TASK), [user("Go."), assistant("no"), user("Again."), assistant("yes")])
+    assert scored.reward == reward
+    if reward is None:
+        said = "message 2 is 'Again.' in the conversation, the replay ends before it"
+        assert scored.error == RolloutError("replay", said)
+
+
+async def test_what_the_policy_says_after_the_end_is_no_difference():
+    stopped = {"role": "tool", "tool_call_id": "c0", "content": "bye"}
+    scored = await verify(Recorder(TASK), [user("Go."), calls("stop"), stopped, assistant("yes")])
+    assert (scored.reward, scored.error) == (1.0, None)
+
+
+async def test_a_conversation_must_begin_with_what_setup_opens_with():
+    class Opens(Environment):
+        def setup(self):
+            return [system("Answer in digits."), user("2+2?")]
+
+        def verify(self, rollout):
+            return rollout.last_reply == "4"
+
+    assert (await verify(Opens(Task([])), [system("Answer in digits."), user("2+2?"), assistant("4")])).reward == 1.0
+    other = await verify(Opens(Task([])), [user(""), assistant("4")])
+    assert other.error == RolloutError(
+        "replay", "message 0 is 'Answer in digits.' in the replay, '' in the conversation"
+    )
+
+
+@pytest.mark.parametrize("calls", [None, 5, ["x"], [{"function": None}]], ids=repr)
+async def test_a_conversation_that_is_none_breaks_its_replay_only(calls):
+    messages = [user("Go."), {"role": "assistant", "content": "yes", "tool_calls": calls}]
+    scored = await verify(Recorder(TASK), messages)
+    assert (scored.reward is None) == (scored.error is not None) == (calls is not None)
+
+
 async def test_answers_about_errors_are_no_refusals():
     class Linter(Shelf):
         @tool
@@ -876,7 +1038,16 @@ async def test_scoring_closes_the_environment_when_setup_fails():
             "content": None,
             "tool_calls": [{"id": "1", "function": {"name": "add", "arguments": {}}}],
         },
+        {"role": "assistant", "content": "a", "tool_calls": ["oops"]},
+        {"role": "assistant", "content": "a", "tool_calls": [{"id": "1", "function": None}]},
+        {"role": "assistant", "content": "a", "tool_calls": {"a": 1}},
+        {"role": "assistant", "content": "a", "tool_calls": 7},
+        {"role": "assistant", "content": 7},
+        {"role": "assistant", "content": ["a"]},
+        {"role": "assistant", "content": [{"type": "text", "text": None}]},
+        {"role": "assistant"},
     ],
+    ids=repr,
 )
 async def test_a_policy_that_writes_something_else_than_a_turn_gives_an_unscored_rollout(message):
     async def policy(messages, tools):

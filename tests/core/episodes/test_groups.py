@@ -5,7 +5,7 @@ import pytest
 
 from gym_core import Completion, Environment, Rollout, Score, Task, assistant, collect, mix, user
 from gym_core.environments import RolloutError
-from gym_core.episodes import judges_groups, verify_groups
+from gym_core.episodes import verify_groups
 
 
 class Alone(Environment):
@@ -94,7 +94,7 @@ async def test_a_rollout_without_reward_is_in_no_group():
 @pytest.mark.parametrize(
     ("env", "sentence"),
     [
-        (Sloppy, "verify_group: EpisodeError: verify_group must score each of the 2 rollouts, not 1"),
+        (Sloppy, "verify_group: it must score each of the 2 rollouts, not 1"),
         (Broken, "verify_group: ConnectionError: the judge is away"),
     ],
 )
@@ -103,22 +103,40 @@ async def test_a_group_that_could_not_be_judged_has_no_reward(env, sentence):
     assert [(r.reward, r.components, r.error) for r in judged] == [(None, {}, RolloutError("verify", sentence))] * 2
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(SystemExit(2), "SystemExit: 2"), (asyncio.CancelledError(), "something it waited for was cancelled")],
+    ids=["exit", "cancelled"],
+)
+async def test_nothing_that_a_group_verifier_raises_escapes(error, sentence):
+    class Ends(Brief):
+        @classmethod
+        async def verify_group(cls, rollouts):
+            raise error
+
+    (judged,) = await verify_groups(Ends, [rollout(Ends.tasks[0], "a")])
+    assert judged.error == RolloutError("verify", f"verify_group: {sentence}")
+
+
+async def test_groups_are_judged_at_the_same_time():
+    class Meets(Brief):
+        judging = asyncio.Barrier(len(Brief.tasks))
+
+        @classmethod
+        async def verify_group(cls, rollouts):
+            await cls.judging.wait()
+            return [1.0 for _ in rollouts]
+
+    async with asyncio.timeout(5):
+        judged = await verify_groups(Meets, [rollout(task, "b", 0.0) for task in Meets.tasks])
+    assert [verdict.reward for verdict in judged] == [1.0] * 3
+
+
 async def test_environments_of_a_mix_judge_their_own():
     both = mix([Alone, Brief])
     tasks = list(both.tasks)
     judged = await verify_groups(both, [rollout(tasks[0], "aa", 0.25), rollout(tasks[2], "aa"), rollout(tasks[2], "a")])
     assert [verdict.reward for verdict in judged] == [0.25, 0.0, 1.0]
-
-
-def test_whether_an_environment_judges_groups_is_known_without_playing():
-    class Opener:
-        name, tasks = "opener", Brief.tasks
-
-        def __call__(self, task):
-            return Brief(task)
-
-    assert [judges_groups(env) for env in (Alone, Brief, mix([Alone, Brief]), Opener())] == [False, True, True, True]
-    assert not judges_groups(type("NoTasks", (Opener,), {"tasks": []})())
 
 
 async def test_collect_yields_a_group_when_it_is_judged():

@@ -1,0 +1,132 @@
+"""Driving: all that the adapter of a trainer needs to play environments, beside the names of `gym_core` itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gym_core.environments import Environment, EnvironmentFactory, Task, as_environment, members
+from gym_core.episodes import (
+    Episode,
+    Needs,
+    begins_alike,
+    group_key,
+    needs,
+    open_episode,
+    run,
+    submit,
+    verify_conversation,
+    verify_groups,
+)
+from gym_core.errors import EnvironmentSpecError, EpisodeError
+from gym_core.policies import trained_track
+from gym_core.tokens import ChatTemplate
+
+__all__ = [
+    "Needs",
+    "Player",
+    "as_environment",
+    "begins_alike",
+    "group_key",
+    "members",
+    "needs",
+    "opened_episode",
+    "playable",
+    "run",
+    "submit",
+    "trained_track",
+    "verify_conversation",
+    "verify_groups",
+]
+
+
+_EVERYTHING = Needs(tools=True, user_turns=True, opening=True, group_verdicts=True)
+
+
+@dataclass(frozen=True)
+class Player:
+    """A way of playing environments: the argument of a trainer, or a function of an adapter.
+
+    Attributes:
+        name: Its name in a sentence that ends "..., which is not supported by <name>".
+        gives: Which needs of an environment it meets.
+        parses_calls: Whether it finds tool calls by a parser of its own, not by the tokenizer's response template.
+        instead: What to use for an environment that needs more.
+    """
+
+    name: str
+    gives: Needs = _EVERYTHING
+    parses_calls: bool = False
+    instead: str = ""
+
+
+def playable(
+    env: EnvironmentFactory | Environment | Episode, *, by: Player, template: ChatTemplate | None = None
+) -> str | None:
+    """Why an environment can't be played, in one sentence; None when it can.
+
+    What is not known before `setup` has run (see `needs`) is no problem yet; ask again with an open episode.
+
+    Args:
+        env: An environment, or whatever opens some, a mix included.
+        by: What would play it.
+        template: The model's chat template, where turns are continued by it.
+    """
+    return next(_problems(env, by, template), None)
+
+
+def opened_episode(env: EnvironmentFactory, task: Task | None = None) -> Episode:
+    """An episode that has been opened and closed again, to see its tools and its opening.
+
+    Args:
+        env: The environment.
+        task: The task it is opened for; the default is the first.
+
+    Raises:
+        EnvironmentSpecError: There are no tasks.
+        EpisodeError: It can't be opened.
+    """
+    if task is None and (task := next(iter(env.tasks), None)) is None:
+        raise EnvironmentSpecError(f"environment {env.name!r} has no tasks, so it can't be seen what it needs")
+    episode = open_episode(env, task)
+    run(_look(episode))
+    return episode
+
+
+async def _look(episode: Episode) -> None:
+    await episode.open()
+    await episode.close()
+    if episode.error:
+        raise EpisodeError(f"environment {episode.env.name!r} can't be opened: {episode.error.message}")
+
+
+def _problems(
+    env: EnvironmentFactory | Environment | Episode, by: Player, template: ChatTemplate | None
+) -> Iterator[str]:
+    if not isinstance(env, Environment | Episode):
+        for member in members(env).values():
+            if member is not env:
+                yield from _problems(member, by, template)
+    name = env.env.name if isinstance(env, Episode) else env.name
+    found = needs(env)
+    for need, words in _WORDS.items():
+        if getattr(found, need) and not getattr(by.gives, need):
+            yield f"environment {name!r} {words}, which is not supported by {by.name}; {by.instead}"
+    if template is not None and (problem := _template_problem(found, by, template)):
+        yield f"environment {name!r} can't be played with this tokenizer: {problem}"
+
+
+def _template_problem(found: Needs, by: Player, template: ChatTemplate) -> str | None:
+    if found.tools and not (by.parses_calls or template.can_parse):
+        return "the tokenizer has no response_template and none is known for its chat template, so no tool call is seen"
+    if found.tools and template.tool_problem:
+        return template.tool_problem
+    return template.user_problem if found.user_turns else None
+
+
+_WORDS = {
+    "tools": "has tools",
+    "user_turns": "answers as the user (`respond`)",
+    "opening": "makes its opening itself (`setup`)",
+    "group_verdicts": "judges the rollouts of a task together (`verify_group`)",
+}
