@@ -9,8 +9,8 @@ from itertools import repeat
 from statistics import mean
 
 from gym_core.audit.probes import GOLD_FORMS, Probe, answer_text, asked_form, gold_probes, is_same, junk_probes
-from gym_core.environments import Environment, EnvironmentFactory, Rollout, Task
-from gym_core.episodes import open_episode
+from gym_core.environments import EnvironmentFactory, Rollout, Task
+from gym_core.episodes import needs, open_episode
 from gym_core.policies import ScriptedPolicy
 
 _FORM_TASKS = 3
@@ -66,8 +66,8 @@ async def _earned(env: EnvironmentFactory, tasks: Sequence[Task], form: str) -> 
 
 
 def _is_one_turn(env: EnvironmentFactory, task: Task) -> bool:
-    environment = env(task)
-    return not environment.tools and type(environment).respond is Environment.respond
+    found = needs(env(task))
+    return not (found.tools or found.user_turns)
 
 
 async def play_all(
