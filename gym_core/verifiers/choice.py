@@ -1,11 +1,11 @@
-"""The verifier of multiple-choice answers: it finds the choice that the completion settles on."""
+"""The verifier of multiple-choice answers: finds the choice that the completion settles on."""
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 _Mention = re.Match[str]
-"""One choice in the completion. The name of the matching group is its kind: `stated` after words such as "the answer
+"""A choice in the completion. The name of the matching group is its kind: `stated` after words such as "the answer
 is", `alone` on its line, `led` at the start of a line, `marked` with a parenthesis or in bold, or `bare`."""
 
 _CUE = r"""(?i:
@@ -32,21 +32,22 @@ def choice_match(completion: str, answer: str, *, choices: str | Sequence[str] =
     r"""Scores 1.0 when the choice that the completion settles on is the answer.
 
     * The last statement decides: `answer is (B)`, `Answer: B` (or option, or choice), `\boxed{B}`,
-      `<answer>B</answer>`, or a last line that is only the choice. After such words lower case will do.
-    * Where nothing is stated, the last choice decides that is alone on its line, leads one (`B. ...`), or is marked
-      (`(B)`, `B)`, `**B**`); but none does where the completion mentions every choice, as the question repeated does.
-    * `A` and `I` are not read where they are English words: `A dog is ...`, `the answer is a dog`.
+      `<answer>B</answer>`, or a last line that holds only the choice. After such words lower case will do.
+    * Where nothing is stated, the last choice that is alone on its line, leads one (`B. ...`) or is marked (`(B)`,
+      `B)`, `**B**`) decides; but none does where the completion mentions every choice, as a repeated question does.
+    * `A` and `I` are skipped where they are English words: `A dog is ...`, `the answer is a dog`.
     * Several choices named together score 0.0: `A, B or C`, and statements with only punctuation, `and` or `or`
-      between them. So do all the options with their texts, in order, on the line of the last statement.
+      between them. So does the whole list of options with their texts, in order, on the line of the last statement.
 
     Args:
-        completion: What the policy wrote.
-        answer: The label of the right choice.
-        choices: All labels in the order of the question: a string of letters, or a sequence of strings.
+        completion: Text that the policy wrote.
+        answer: Label of the right choice.
+        choices: Labels of all choices in the order of the question: a string of letters, or a sequence of strings.
 
     Raises:
         TypeError: A choice is not a string.
-        ValueError: The choices are fewer than two, blank or alike but for case, or the answer is not one of them.
+        ValueError: There are fewer than two choices, one is blank, two are the same apart from case, or the answer is
+            not one of them.
     """
     labels = tuple(choices)
     if not all(isinstance(label, str) for label in labels):
@@ -80,7 +81,7 @@ def _last_marked_choice(completion: str, mentions: list[_Mention], labels: tuple
 
 
 def _only_choice(completion: str, mentions: list[_Mention], index: int, labels: tuple[str, ...]) -> str | None:
-    """The choice of a mention and all that are named together with it, or None if they differ."""
+    """The choice of a mention and of all others named together with it; None where they differ."""
     first = last = index
     while first > 0 and _are_together(completion, mentions[first - 1], mentions[first]):
         first -= 1
@@ -99,7 +100,7 @@ def _are_together(completion: str, left: _Mention, right: _Mention) -> bool:
 
 
 def _opens_options(completion: str, mentions: list[_Mention], labels: tuple[str, ...]) -> bool:
-    """Whether the first mention and the others on its line are the question's options, each with its text."""
+    """Whether the first mention and the others on its line are all the options of the question, each with its text."""
     line_end = completion.find("\n", mentions[0].end())
     options: dict[str, None] = {}
     for mention in mentions:

@@ -1,4 +1,4 @@
-"""The verifier of verifiable instructions: those of IFEval (Zhou et al. 2023, arXiv:2311.07911), by its names."""
+"""The verifier of instructions: those of IFEval (Zhou et al. 2023, arXiv:2311.07911), under its names."""
 
 import inspect
 import json
@@ -25,17 +25,17 @@ _OPTIONS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 def instruction_match(completion: str, answer: Mapping[str, Any], *, prompt_level: bool = False) -> float:
     """Scores the share of the instructions that the completion follows: IFEval's strict accuracy.
 
-    Known are the 25 instructions of the paper's table 1 but `language:response_language`, which would need a language
-    detector. Where the paper is silent, its release decides (github.com/google-research/google-research, folder
-    instruction_following_eval), with these differences: sentences are split by rule instead of by NLTK's model, the
+    It knows the 25 instructions of the paper's table 1, except `language:response_language`, which would need a
+    language detector. Where the paper is silent, its code decides (github.com/google-research/google-research, folder
+    instruction_following_eval), with these differences: sentences are split by rules instead of NLTK's model, the
     language of a text in capitals is not checked, keywords are literal, a bullet is followed by a space, and a
-    constrained response must give just one of its options. The empty completion follows nothing.
+    constrained response must give exactly one of its options. The empty completion follows no instruction.
 
     Args:
-        completion: What the policy wrote.
-        answer: A row of the IFEval dataset: `instruction_id_list`, and `kwargs` with a mapping for each of them, in
-            which None is no argument.
-        prompt_level: Whether all instructions must be followed to score, which then is 1.0.
+        completion: Text that the policy wrote.
+        answer: Row of the IFEval dataset: `instruction_id_list`, and `kwargs` with one mapping per instruction, in
+            which None means that the argument is absent.
+        prompt_level: Whether the score is 1.0 when all instructions are followed and 0.0 otherwise.
 
     Raises:
         ValueError: An instruction is unknown, or its arguments are not those of the dataset.
@@ -117,14 +117,14 @@ def _has_words(text: str, *, num_words: int, relation: str) -> bool:
 
 
 def _has_paragraphs(text: str, *, num_paragraphs: int) -> bool:
-    """Whether `***` divides so many paragraphs; one before the first and one after the last do no harm."""
+    """Whether `***` separates so many paragraphs; one before the first and one after the last are allowed."""
     paragraphs = [paragraph.strip() for paragraph in text.split("***")]
     inner = paragraphs[not paragraphs[0] : len(paragraphs) - (not paragraphs[-1])]
     return all(inner) and len(inner) == num_paragraphs
 
 
 def _has_first_word(text: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
-    """Whether blank lines divide so many paragraphs, of which one starts with a word."""
+    """Whether blank lines separate so many paragraphs, one of which starts with the word."""
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
     if len(paragraphs) != num_paragraphs or not 1 <= nth_paragraph <= num_paragraphs:
         return False
@@ -175,7 +175,7 @@ def _has_title(text: str) -> bool:
 
 
 def _are_two_responses(text: str) -> bool:
-    """Whether `******` divides two different responses; it may also come before the first and after the last."""
+    """Whether `******` separates two different responses; it may also come before the first and after the last."""
     responses = [response.strip() for response in text.split("******")]
     inner = responses[not responses[0] : len(responses) - (not responses[-1])]
     return all(inner) and len(inner) == 2 and inner[0] != inner[1]

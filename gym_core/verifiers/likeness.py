@@ -1,4 +1,4 @@
-"""The verifier of near texts: how little has to change to turn one into the other."""
+"""The verifier of likeness: how little has to change to turn one text into another."""
 
 from gym_core.errors import MissingDependencyError
 
@@ -6,13 +6,14 @@ from gym_core.errors import MissingDependencyError
 def similarity(completion: str, answer: str) -> float:
     """Scores how alike two texts are, from 0.0 to 1.0: the normalised Indel similarity of their characters.
 
-    It is 1 - d / (m + n), where m and n are the lengths and d is the fewest insertions and deletions of characters that
-    turn one text into the other; which is twice the longest common subsequence over m + n. It compares spellings, not
-    meanings, and a completion that contains the answer scores less the longer it is. Both texts are stripped.
+    It is 1 - d / (m + n), where m and n are the lengths and d is the smallest number of insertions and deletions of
+    characters that turns one text into the other; in other words, twice the length of the longest common subsequence
+    over m + n. It compares spellings, not meanings, and a completion that contains the answer scores less the longer it
+    is. Both texts are stripped.
 
     Args:
-        completion: What the policy wrote.
-        answer: The expected text.
+        completion: Text that the policy wrote.
+        answer: Expected text.
 
     Raises:
         TypeError: The answer is not a string.
@@ -24,7 +25,7 @@ def similarity(completion: str, answer: str) -> float:
     if not answer.strip():
         raise ValueError(f"a similarity answer must not be blank, got {answer!r}")
     try:
-        from rapidfuzz.distance import Indel  # imported here: it is optional
+        from rapidfuzz.distance import Indel  # optional
     except ImportError as error:
         raise MissingDependencyError("similarity") from error
     return float(Indel.normalized_similarity(completion.strip(), answer.strip()))

@@ -1,4 +1,4 @@
-"""The verifier of numbers: it compares values, not spellings."""
+"""The verifier of numbers: compares values, not spellings."""
 
 import re
 from collections import deque
@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 _MAX_DIGITS = 4300
-"""Digits that a number may have, as in Python's `int`; an exponent may have four."""
+"""Largest number of digits, as in Python's `int`; an exponent may have four."""
 _MAX_EXPONENT_CHARACTERS = 5
 
 _THIN_SPACE = "\u2009"
@@ -64,29 +64,29 @@ def number_match(
 ) -> float:
     r"""Scores 1.0 when the number that the completion gives last has the value of the answer.
 
-    Values are compared exactly, a float by its shortest decimal (`0.1` is one tenth). The rules of reading:
+    Values are compared exactly, a float as its shortest decimal (`0.1` is one tenth). Numbers are read like this:
 
     * A sign touches its number and nothing before it: `3-4` ends in 4, `3 -4` in -4, `- 4` in 4.
     * A comma, underscore, no-break or thin space groups by threes: `1,234,567` is one number, `1,23` is 1 and then 23.
       The decimal sign is always a point.
-    * What touches a number from behind is its unit and is ignored, percent included: `45%` is 45 and `12km` is 12.
-      A currency sign before it is ignored, too.
-    * Digits within a word (`v2`, `H2O`), an exponent or index (`m^2`, `x_1`), and what three or more numbers joined
-      alike make (`2024-05-01`, `1.2.3`, `12:30:00`) are not numbers.
+    * A unit that touches a number from behind is ignored, percent included: `45%` is 45 and `12km` is 12. So is a
+      currency sign before it.
+    * Digits within a word (`v2`, `H2O`), an exponent or index (`m^2`, `x_1`), and three or more numbers joined by the
+      same sign (`2024-05-01`, `1.2.3`, `12:30:00`) are not numbers.
     * `3/4` and `\frac{3}{4}` are fractions; after an integer and one space a proper fraction makes a mixed number:
       `1 1/2` is 3/2, and `2 7/5` ends in 7/5.
     * `2.5e3`, `2.5 \times 10^{3}` and `10^3` are powers of ten. Nothing else is calculated: `2^10` and `3/0`, like
       numbers of more than 4300 digits and exponents of more than four, equal no answer.
 
     Args:
-        completion: What the policy wrote.
-        answer: The expected number; a string holds exactly one, by the same rules.
-        after: A marker; the first number after its last occurrence is taken, and none is where the marker is not.
-            GSM8K's is `####` (Cobbe et al. 2021, arXiv:2110.14168); `\boxed{` works as well.
-        tolerance: The largest absolute difference that scores.
+        completion: Text that the policy wrote.
+        answer: Expected number; a string must hold exactly one, by the same rules.
+        after: Marker: the first number after its last occurrence counts, and a completion without the marker scores
+            0.0. GSM8K's is `####` (Cobbe et al. 2021, arXiv:2110.14168); `\boxed{` works as well.
+        tolerance: Largest absolute difference that still scores.
 
     Raises:
-        TypeError: The answer or the tolerance is of another type, such as a bool.
+        TypeError: The answer or the tolerance is not a number; a bool does not count as one.
         ValueError: The answer is not one finite number, the tolerance is negative, or the marker is empty.
     """
     expected = _author_number(answer, "a number_match answer must be a number")
@@ -130,7 +130,7 @@ def _numbers(text: str) -> Iterator[re.Match[str]]:
 
 
 def _plain(text: str) -> str:
-    """Rewrites the spellings of Unicode and LaTeX in ASCII, but for the thin space."""
+    """Rewrites the spellings of Unicode and LaTeX in ASCII, except for the thin space."""
     for spelling, plain in _SPELLINGS.items():
         text = text.replace(spelling, plain)
     text = _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPT_VALUES), text)
@@ -139,7 +139,7 @@ def _plain(text: str) -> str:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    """The value of a number, or None for what is not calculated."""
+    """The value of a number; None where it would have to be calculated."""
     if match["raised"]:
         return None
     if match["power"]:
@@ -158,7 +158,7 @@ def _fraction(match: re.Match[str]) -> Fraction | None:
     if match["whole"] is None:
         return _signed(top / bottom, match)
     if top >= bottom:
-        return top / bottom  # two numbers, of which the sign is the first's
+        return top / bottom  # two numbers; the sign belongs to the first
     return _signed(whole + top / bottom, match)
 
 

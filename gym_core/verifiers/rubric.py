@@ -1,4 +1,4 @@
-"""The rubric: weighted verifiers that make one score."""
+"""The rubric: weighted verifiers that give one score."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from gym_core.environments import Score
 
 Verifier = Callable[[str, Any], float | Awaitable[float]]
-"""A function of a completion and an answer, sync or async; a partial of one that takes more arguments is one, too."""
+"""A function of a completion and an answer, sync or async, or a partial of a function with more arguments."""
 
 
 class Rubric:
-    """Weighs named verifiers into one score, behind gates that the completion must pass.
+    """Combines named verifiers into one score, behind gates that the completion must pass.
 
-    The reward is the weighted mean of the verifiers, or 0.0 when a gate gives less than 1.0. Sync verifiers are run in
-    any case, for their components; async ones, which ask a worker or a model, only when all gates are passed, and then
-    at the same time. What a verifier raises is raised: half a rubric is no score.
+    The reward is the weighted mean of the verifiers, or 0.0 where a gate gives less than 1.0. Sync verifiers always
+    run, for their components. Async ones, which ask a worker or a model, run only where all gates are passed, and then
+    at the same time. An exception of a verifier is raised: half a rubric is no score.
 
     Args:
-        verifiers: What makes the reward, by name.
-        weights: The positive weight of each of them; None weighs all alike.
-        gates: What must be 1.0 for there to be a reward, by name; a gate has no weight.
+        verifiers: Verifiers that make up the reward, by name.
+        weights: Positive weight of each verifier; None weighs all equally.
+        gates: Verifiers that must give 1.0 for any reward, by name; gates have no weight.
 
     Raises:
-        ValueError: There is no verifier, a name is used twice, or the weights are not one positive number each.
+        ValueError: There is no verifier, a name is used twice, or the weights are not one positive number per verifier.
 
     Example:
         >>> rubric = Rubric({"correct": math_match, "style": judge}, weights={"correct": 0.8, "style": 0.2})
@@ -55,10 +55,10 @@ class Rubric:
                 raise ValueError(f"the weight of {name!r} must be a positive number, not {weight!r}")
 
     async def __call__(self, completion: str, answer: Any) -> Score:
-        """Judge a completion; the components of the score are what the gates and verifiers gave, unweighted.
+        """Judge a completion; the components of the score are the unweighted results of gates and verifiers.
 
         Raises:
-            EpisodeError: A verifier gave no finite number.
+            EpisodeError: A verifier gave something other than a finite number.
         """
         gates = await _components(self._gates, completion, answer)
         is_open = all(value == 1.0 for value in gates.values())
@@ -82,13 +82,13 @@ async def _components(
     finally:
         for result in results.values():
             if inspect.iscoroutine(result):
-                result.close()  # not to be warned of those that were not awaited
+                result.close()  # else Python warns of coroutines that were never awaited
     known = {name: values.get(name, result) for name, result in results.items() if name not in skipped}
-    return Score(0.0, known).components  # which checks that all are numbers
+    return Score(0.0, known).components  # Score checks that all of them are numbers
 
 
 async def _all_of(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
-    """What they give when all are done; the first to fail ends the others."""
+    """The results once all are done; the first failure cancels the others."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in waiting]
     try:
         return await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""Verifiers of text: the whole completion, words in it, or what a pattern finds in it."""
+"""Verifiers of text: the whole completion, phrases in it, or what a pattern finds in it."""
 
 import re
 import unicodedata
@@ -9,9 +9,10 @@ from gym_core.errors import WorkerHungError
 from gym_core.processes import shared_workers
 
 _CPU_S = 1.0
-"""CPU seconds of one search for a pattern."""
+"""CPU seconds per search for a pattern."""
 _LONGEST_DECOMPOSITION = 4
-"""Code points that one code point decomposes to at most (https://www.unicode.org/faq/normalization.html#12)."""
+"""Largest number of code points that one code point decomposes to
+(https://www.unicode.org/faq/normalization.html#12)."""
 
 
 def exact_match(completion: str, answer: str, *, ignore_case: bool = False) -> float:
@@ -20,9 +21,9 @@ def exact_match(completion: str, answer: str, *, ignore_case: bool = False) -> f
     Both are compared in Unicode's normal form C, stripped, with each run of white space as one space.
 
     Args:
-        completion: What the policy wrote.
-        answer: The expected text.
-        ignore_case: Whether `PARIS` is `Paris`.
+        completion: Text that the policy wrote.
+        answer: Expected text.
+        ignore_case: Whether `PARIS` matches `Paris`.
 
     Raises:
         TypeError: The answer is not a string.
@@ -40,17 +41,17 @@ def contains_match(completion: str, answer: str | Sequence[str], *, ignore_case:
     """Scores 1.0 when every expected phrase occurs in the completion as whole words.
 
     `no` is not in `know`, and a phrase matches across line breaks. Negation is not understood: `not Paris` contains
-    `Paris`. A completion that lists every candidate scores, too, so prefer `choice_match` or `exact_match` where the
-    policy must commit to one.
+    `Paris`. A completion that lists every candidate scores as well, so prefer `choice_match` or `exact_match` where the
+    policy must commit to one answer.
 
     Args:
-        completion: What the policy wrote.
-        answer: The phrase, or the phrases that must all occur.
-        ignore_case: Whether `paris` is `Paris`.
+        completion: Text that the policy wrote.
+        answer: Phrase, or list of phrases that must all occur.
+        ignore_case: Whether `paris` matches `Paris`.
 
     Raises:
         TypeError: A phrase is not a string.
-        ValueError: There is no phrase, or a blank one.
+        ValueError: There are no phrases, or one is blank.
     """
     is_list = isinstance(answer, Sequence) and not isinstance(answer, str)
     phrases = list(answer) if is_list else [answer]
@@ -67,13 +68,13 @@ def contains_match(completion: str, answer: str | Sequence[str], *, ignore_case:
 async def regex_match(completion: str, answer: str, *, pattern: str) -> float:
     """Scores 1.0 when the last match of a pattern is the answer, both stripped.
 
-    What counts of a match is its first group, or all of it where the pattern has no groups. The search runs in a
-    worker: a completion on which the pattern backtracks for more than a CPU second scores 0.0.
+    The first group of the match counts, or the whole match where the pattern has no groups. The search runs in a
+    worker: a completion on which the pattern backtracks for more than one CPU second scores 0.0.
 
     Args:
-        completion: What the policy wrote.
-        answer: The expected text.
-        pattern: A regular expression of Python's `re`; flags are written inline, such as `(?i)`.
+        completion: Text that the policy wrote.
+        answer: Expected text.
+        pattern: Regular expression in the syntax of Python's `re`, with flags inline, such as `(?i)`.
 
     Raises:
         TypeError: The answer is not a string.
@@ -93,7 +94,7 @@ async def regex_match(completion: str, answer: str, *, pattern: str) -> float:
 
 
 def last_match(text: str, pattern: str) -> str | None:
-    """The first group of the last match of a pattern, or all of the match; it can hang, so this is for a worker."""
+    """The first group of the last match of a pattern, or the whole match; it can hang, so it runs in a worker."""
     compiled = re.compile(pattern)
     matches = deque(compiled.finditer(text), maxlen=1)
     return matches[0][1 if compiled.groups else 0] if matches else None
@@ -113,7 +114,7 @@ def _collapse(text: str, *, ignore_case: bool) -> str:
 
 
 def _whole_words(phrase: str) -> str:
-    """The pattern of a phrase that no word runs on from; `C++` and `$5` end in characters that are not of words."""
+    """The pattern of a phrase at word boundaries; `C++` and `$5` begin or end with characters that are not of words."""
     before = r"(?<!\w)" if re.match(r"\w", phrase[0]) else ""
     after = r"(?!\w)" if re.match(r"\w", phrase[-1]) else ""
     return before + re.escape(phrase) + after

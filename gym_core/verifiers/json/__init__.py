@@ -1,4 +1,4 @@
-"""The verifier of JSON."""
+"""The verifier of JSON: validates a value against a JSON schema."""
 
 from gym_core.verifiers.json.match import json_match
 

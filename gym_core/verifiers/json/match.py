@@ -1,4 +1,4 @@
-"""The verifier of JSON: the value that a completion gives fits a JSON schema."""
+"""The match of a completion with a JSON schema."""
 
 import json
 from collections.abc import Mapping
@@ -8,25 +8,25 @@ from gym_core.errors import WorkerHungError
 from gym_core.processes import shared_workers
 
 _CPU_S = 2.0
-"""CPU seconds of one validation."""
+"""CPU seconds per validation."""
 
 
 async def json_match(completion: str, schema: Mapping[str, Any]) -> float:
     """Scores 1.0 when the completion gives a JSON value that fits the schema.
 
     The value is the whole completion; where that is not JSON, it is the last block fenced as `json`, or else the last
-    fenced block. JSON is that of RFC 8259: `NaN` and `Infinity`, numbers too large for a float, and objects with a
-    repeated name score 0.0, as does a value nested too deeply to parse.
+    fenced block. JSON means RFC 8259: `NaN` and `Infinity`, numbers too large for a float, and objects that repeat a
+    name score 0.0, as does a value nested too deeply to parse.
 
     It runs in a worker. A value that takes more than two CPU seconds, such as a string on which a `pattern` of the
     schema backtracks, scores 0.0.
 
     Args:
-        completion: What the policy wrote.
-        schema: A JSON schema of draft 2020-12. Its references stay inside it: nothing is fetched.
+        completion: Text that the policy wrote.
+        schema: JSON schema of draft 2020-12. References must stay inside it: nothing is fetched.
 
     Raises:
-        ValueError: The schema is not one, refers to itself endlessly, or refers to what is not there.
+        ValueError: The schema is invalid, refers to itself endlessly, or refers to something that is not there.
         WorkerLostError: The worker was lost, through no fault of the completion.
     """
     try:

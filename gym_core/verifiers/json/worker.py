@@ -1,4 +1,4 @@
-"""What runs in the worker of `json_match`: the parser, and jsonschema, which the parent never imports."""
+"""The worker of `json_match`: the parser and jsonschema, which the parent never imports."""
 
 import json
 import math
@@ -14,7 +14,7 @@ _ONE_OF_EACH_TYPE: tuple[Any, ...] = (None, True, 0, "", [], {})
 
 
 def json_fits(completion: str, schema_text: str) -> tuple[bool, str | None]:
-    """Whether the value of a completion fits a schema; and what the schema must do, where that is at fault."""
+    """Whether the value in a completion fits a schema; and what the schema must do, where the schema is at fault."""
     validator, problem = _validator(schema_text)
     if problem:
         return False, problem
@@ -26,7 +26,7 @@ def json_fits(completion: str, schema_text: str) -> tuple[bool, str | None]:
         return validator.is_valid(value), None
     except Unresolvable as error:
         return False, f"contain what it refers to: {error}"
-    # A value as deep as a recursive schema allows, or an integer too large to divide by `multipleOf`.
+    # A value nested as deeply as a recursive schema allows, or an integer too large to divide by `multipleOf`.
     except (RecursionError, OverflowError):
         return False, None
 

@@ -1,4 +1,4 @@
-"""The verifier of mathematics."""
+"""The verifier of mathematics: compares the values of answers, not their spellings."""
 
 from gym_core.verifiers.math.match import math_match
 

@@ -1,4 +1,4 @@
-"""Equality of plain LaTeX answers, decided without a computer algebra system where that is certain."""
+"""Equality of plain LaTeX answers, decided without a computer algebra system where the verdict is certain."""
 
 import math
 import re
@@ -10,12 +10,12 @@ from gym_core.verifiers.math.latex import VARIABLES, Value, latex_value
 _MAX_CHARACTERS = 400
 _MAX_ELEMENTS = 16
 _MAX_DIGITS = 15
-"""Characters of a decimal; math-verify holds longer ones in a precision of their own."""
+"""Longest decimal, in characters; math-verify keeps longer ones in a precision of their own."""
 _CLEARANCE = Fraction(1, 100_000)
-"""Values nearer than this are left open: math-verify rounds decimals to six places, and chops what is small."""
+"""Values closer than this are left open: math-verify rounds decimals to six places, and drops small terms."""
 _RELATIVE_CLEARANCE = 1e-9
 _HALF = Fraction(1, 1000)
-"""Nearer to the middle between two roundings, one is left open."""
+"""A value closer than this to the middle between two roundings is left open."""
 
 _IGNORED = re.compile(r"\\(?:left|right)(?=[^a-z])|\\displaystyle|\\!|\\\$|\$")
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-z])")
@@ -34,7 +34,7 @@ _AMBIGUOUS_COMMA = re.compile(r"[0-9],[0-9]{3}(?![0-9])")
 
 
 def algebra_match(gold: str, found: str) -> bool | None:
-    """Whether math-verify takes two LaTeX texts for equal; None where that can't be told with certainty."""
+    """Whether math-verify takes two LaTeX texts to be equal; None where that is not certain."""
     if len(gold) + len(found) > _MAX_CHARACTERS:
         return None
     gold, found = _simplify(gold), _simplify(found)
@@ -57,7 +57,7 @@ def _simplify(text: str) -> str:
 
 
 def _elements(text: str) -> tuple[str, ...]:
-    """The brackets of a list, both empty for a bare one, and its elements; nothing for what is no list."""
+    """The brackets of a list, empty for a bare list, and then its elements; nothing where the text is no list."""
     match = _LIST.fullmatch(text)
     if match is None or _AMBIGUOUS_COMMA.search(text):
         return ()
@@ -65,7 +65,7 @@ def _elements(text: str) -> tuple[str, ...]:
 
 
 def _is_one_of_many(many: tuple[str, ...], one: str) -> bool:
-    """Whether these are a list of different numbers, and a number."""
+    """Whether these are a list of different numbers and a single number."""
     _, first, second, *_ = many
     are_numbers = all(_NUMBER.fullmatch(text) for text in (first, second, one))
     return are_numbers and _values_match(first, second) is False

@@ -6,20 +6,21 @@ from fractions import Fraction
 
 _MAX_CHARACTERS = 200
 _MAX_BITS = 4096
-"""Bits of a power that is calculated; a larger one counts as infinite."""
+"""Largest power that is calculated, in bits; a larger one counts as infinite."""
 _MAX_ARGUMENT = 4096
-"""Up to here, the floats of different roots and logarithms of integers differ."""
+"""Largest integer up to which the floats of different roots and logarithms of integers differ."""
 
 _PRIMES = (4099, 4111, 4127, 4129, 4133, 4139, 4153, 4157, 4159, 4177, 4201, 4211, 4217, 4219, 4229)
 # Fractions of primes, at which different polynomials with everyday coefficients have different values.
 _POINTS = {letter: Fraction(10_007, prime) for letter, prime in zip("abiknpqruvwxyzC", _PRIMES, strict=True)}
 VARIABLES = _POINTS | {letter.upper(): value for letter, value in _POINTS.items() if letter != "i"}
-"""The values of variables, whose case is ignored: letters that are no unit (as `m` and `c` are), nor `e`.
+"""Values of variables, whatever their case: letters other than `e` and units such as `m` and `c`.
 
-Also `i`, so different values of expressions in `i` mean nothing but where it stands once, in a sum.
+`i` is among them, so two expressions with `i` that differ in value may still be equal, unless each is a sum with one
+`i`.
 """
 
-# Irrational numbers are fractions, too: near enough, and equal only where the expressions in them are.
+# Irrational numbers are fractions as well: close enough, and equal only where the expressions in them are.
 _PI = Fraction(31415926535897932384626433832795, 10**31)
 _E = Fraction(27182818284590452353602874713527, 10**31)
 
@@ -27,7 +28,7 @@ _TOKEN = re.compile(
     rf"\s*(?:(?P<number>[0-9]+(?:\.[0-9]+)?)(?![0-9.])|(?P<letter>[{''.join(VARIABLES)}])"
     r"|(?P<symbol>[-+*/^(){}\[\]e]|\\(?:frac|sqrt|ln|pi|cdot|times)(?![A-Za-z])))\s*"
 )
-# Such as 3ab and x + b y, of which math-verify takes `ab` and `b y` for units.
+# In 3ab and x + b y, for example, math-verify takes `ab` and `b y` for units.
 _TRAILING_WORD = re.compile(r"(?:[0-9}]|\s)[a-z](?:[a-z]+| .)$")
 _TIMES = ("*", r"\cdot", r"\times")
 _SYMBOLS = ("letter", "e", r"\sqrt", r"\ln", r"\pi")
@@ -38,10 +39,10 @@ _JOINS = {
     "}": (*_SYMBOLS, "(", r"\frac"),
     "constant": _SYMBOLS,
 }
-"""What may follow what, to be multiplied by it."""
+"""For each kind of token, the tokens that multiply it when they follow it."""
 
 Value = Fraction | float
-"""A fraction is exact, a float is not; an infinite float stands for what is too large to calculate."""
+"""A fraction is exact, a float is not; an infinite float stands for a value too large to calculate."""
 
 
 def latex_value(text: str) -> Value:
@@ -60,7 +61,7 @@ def latex_value(text: str) -> Value:
 
 
 class _Parser:
-    """A recursive descent that calculates."""
+    """A recursive-descent parser that calculates as it goes."""
 
     def __init__(self, text: str) -> None:
         self._tokens: list[tuple[str, str]] = []
@@ -109,7 +110,7 @@ class _Parser:
             elif self._next == "/":
                 self._take("/")
                 factor, _ = self._power()
-                value, last = value / factor, "/"  # what follows it without a sign is ambiguous: 1/2x
+                value, last = value / factor, "/"  # a factor without a sign after it would be ambiguous: 1/2x
             elif self._next in _JOINS.get(last, ()):
                 factor, last = self._power()
                 value = value * factor
@@ -117,12 +118,12 @@ class _Parser:
                 return value
 
     def _power(self) -> tuple[Value, str]:
-        """The value of a factor with its exponent, and what it ends in."""
+        """The value of a factor with its exponent, and the kind of token that ends it."""
         base, last = self._atom()
         if self._next != "^":
             return base, last
         self._take("^")
-        # To LaTeX, x^10 is x^1 0, but it is nobody's meaning.
+        # LaTeX reads x^10 as x^1 0, but nobody means that.
         exponent = Fraction(self._take("number")) if self._next == "number" else self._braced()
         return _power(base, exponent), "}"
 
@@ -160,7 +161,7 @@ class _Parser:
         return Fraction(math.log(argument))
 
     def _braced(self) -> Value:
-        """The value in braces, which one digit or letter may go without."""
+        """The value in braces; a single digit or letter needs none."""
         if self._next in ("number", "letter"):
             token = self._take("number", "letter")
             if len(token) > 1:

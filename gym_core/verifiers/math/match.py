@@ -1,4 +1,4 @@
-r"""The verifier of mathematical answers: exact where that is simple, and math-verify in a worker where it is not."""
+"""The match of mathematical answers: exact where that is simple, and by math-verify in a worker elsewhere."""
 
 import hashlib
 import re
@@ -11,19 +11,19 @@ from gym_core.processes import shared_workers
 from gym_core.verifiers.math.algebra import algebra_match
 
 MATH_VERIFY = "gym_core.verifiers.math.worker:math_verify_match"
-"""The function that runs in a worker; this process never imports it."""
+"""Name of the function that runs in a worker; this process never imports it."""
 
 _CPU_S = 5.0
-"""CPU seconds of one comparison, as math-verify allows itself."""
+"""CPU seconds per comparison, as many as math-verify allows itself."""
 _MOST_VERDICTS = 1 << 16
 
 _BRACE = re.compile(r"\\boxed\{|\\[\\{}]|[{}]")
 _NEAR, _LISTED = 10, 70
-"""Characters between boxes of one list, as in math-verify: fewer than 10, or than 70 with a separator."""
+"""Characters between the boxes of a list, as in math-verify: fewer than 10, or fewer than 70 with a separator."""
 _SEPARATOR = re.compile(r"\b(?:and|or)\b|[,;]")
 
 _READABLE = re.compile(r"[0-9$\\\[]")
-"""What math-verify needs to find an answer: a digit, or the start of a formula."""
+"""Anything in which math-verify can find an answer: a digit, or the start of a formula."""
 _LAST = re.compile(
     r"""
     (?: \A | (?<!\band) (?<!\bor) (?<=[A-Za-z:=\#]) \s )
@@ -38,19 +38,20 @@ _STATED = re.compile(r"answer(?: is)?:?\s\Z", re.IGNORECASE)
 async def math_match(completion: str, answer: str | float) -> float:
     r"""Scores 1.0 when the completion's answer has the mathematical value of the task's.
 
-    * The answer is what the last `\boxed{...}` holds. Boxes close together, as in `\boxed{1}, \boxed{2}`, are a list.
-    * Without a box, math-verify looks for it: after the word `answer`, or else the last formula or number.
+    * The answer is the content of the last `\boxed{...}`. Boxes close together, as in `\boxed{1}, \boxed{2}`, are a
+      list.
+    * Without a box, math-verify looks for the answer: after the word `answer`, or else the last formula or number.
     * Values are compared, not spellings: `\frac12` is `0.5`, and `(x+1)^2` is `x^2+2x+1`. Decimals are rounded to six
       places. A list is a set, in any order, and `(1,2]` an interval. `x = 3` is 3, and units are dropped.
-    * What can't be compared in a few CPU seconds, such as `10^{10^{10}}`, scores 0.0.
+    * An answer that can't be compared in a few CPU seconds, such as `10^{10^{10}}`, scores 0.0.
 
     The rules are those of math-verify (https://github.com/huggingface/Math-Verify), which runs in a worker. It is not
-    asked where the verdict is certain, as between two integers, nor twice for the same.
+    asked where the verdict is certain, as between two integers, nor twice about the same pair.
 
     Args:
-        completion: What the policy wrote.
-        answer: The expected answer in LaTeX, in a box or without; or a number. What math-verify can't read equals only
-            its own spelling.
+        completion: Text that the policy wrote.
+        answer: Expected answer in LaTeX, with or without a box, or a number. An answer that math-verify can't read
+            matches only its own spelling.
 
     Raises:
         TypeError: The answer is neither a string nor a number.
@@ -85,7 +86,7 @@ async def _worker_match(gold: str, text: str) -> float:
 
 @lru_cache(maxsize=_MOST_VERDICTS)
 def _known_verdict(key: bytes) -> list[float]:
-    """The place of a verdict, empty until it is known."""
+    """The place of a verdict; it is empty until the verdict is known."""
     return []
 
 
@@ -98,7 +99,7 @@ def _author_answer(answer: object) -> str:
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise TypeError(f"a math_match answer must be a string or a number, not {answer!r}")
     if isinstance(answer, float):
-        answer = f"{Decimal(repr(answer)):f}"  # without an exponent
+        answer = f"{Decimal(repr(answer)):f}"  # no exponent
     text = str(answer)
     boxed = _boxed(text)
     gold = text.strip().strip("$").strip() if boxed is None else boxed
@@ -122,7 +123,7 @@ def _last_answer(completion: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    """What the last closed box holds, or the last boxes joined by commas; None where there is no box."""
+    """The content of the last closed box, or of the last boxes, joined by commas; None where there is no box."""
     boxes = _boxes(text)
     if not boxes:
         return None
@@ -140,7 +141,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int]]:
-    """Where the contents of the closed boxes start and end, in order; of nested boxes, the innermost."""
+    """Start and end of the contents of the closed boxes, in order; of nested boxes, only the innermost."""
     boxes: list[tuple[int, int]] = []
     open_braces: list[int | None] = []
     for match in _BRACE.finditer(text):

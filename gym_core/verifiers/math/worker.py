@@ -1,4 +1,4 @@
-"""What runs in the worker of `math_match`: math-verify, which the parent never imports."""
+"""The worker of `math_match`: math-verify, which the parent never imports."""
 
 from functools import lru_cache
 from typing import Any
@@ -9,7 +9,7 @@ from math_verify import parse, verify
 
 
 def math_verify_match(gold: str, text: str) -> bool:
-    """Whether math-verify finds the answer in a text."""
+    """Whether math-verify finds the gold answer in a text."""
     return bool(verify(_parsed_gold(gold), parse(text, parsing_timeout=None), timeout_seconds=None))
 
 
@@ -19,9 +19,10 @@ def _parsed_gold(gold: str) -> list[Any]:
 
 
 class _TwoStageParser(latex2sympy2._Latex2Sympy):  # type: ignore[misc]  # the library is untyped
-    """Parses in ANTLR's SLL mode, and in LL mode what that can't: the same trees in a third of the time.
+    """Parses in ANTLR's SLL mode, and in LL mode where SLL fails: the same trees in a third of the time.
 
-    SLL either gives the tree of LL or an error (https://www.antlr.org/api/Java/org/antlr/v4/runtime/atn/PredictionMode.html).
+    SLL gives either the tree of LL or an error
+    (https://www.antlr.org/api/Java/org/antlr/v4/runtime/atn/PredictionMode.html).
     """
 
     mode = PredictionMode.SLL
@@ -41,5 +42,5 @@ class _TwoStageParser(latex2sympy2._Latex2Sympy):  # type: ignore[misc]  # the l
 
 latex2sympy2._Latex2Sympy = _TwoStageParser
 
-# Imported by the zygote: each worker is forked with the tables that the parser and sympy build at their first use.
+# The zygote imports this: each worker is forked with the tables that the parser and sympy build at their first use.
 math_verify_match(r"\sin x", r"\boxed{\cos x}")
