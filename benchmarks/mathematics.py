@@ -1,17 +1,19 @@
-"""What `math_match` costs beside math-verify: CPU time a pair, both in one run, on pairs that neither has seen.
+"""What `math_match` costs beside math-verify: CPU time per pair, both in one run, on pairs that neither has seen.
 
 Both are warm: they have judged other pairs before, and the hard ones with answer and completion exchanged, which builds
-the tables of the parser and of sympy. Ours has the CPU time of its workers added, and no verdict cached. One JSON line:
+the tables of the parser and of sympy. Ours includes the CPU time of its workers, and no verdict is cached. One JSON
+line:
 
     python -m benchmarks.mathematics [PAIRS]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
-import sys
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -33,7 +35,7 @@ def reference(pair: Pair) -> float:
 
 
 async def measure(pairs: list[Pair]) -> dict[str, object]:
-    """Mean CPU milliseconds a pair, by part of the golden set and in all."""
+    """Mean CPU milliseconds per pair, by part of the golden set and of all."""
     ours_ms: dict[str, list[float]] = defaultdict(list)
     theirs_ms: dict[str, list[float]] = defaultdict(list)
     disagreements = []
@@ -54,10 +56,11 @@ async def measure(pairs: list[Pair]) -> dict[str, object]:
         "pairs": len(pairs),
         "agreement": 1 - len(disagreements) / len(pairs),
         "disagreements": disagreements,
-        "math_match_ms": round(ours_mean, 3),
-        "math_verify_ms": round(theirs_mean, 3),
+        "math_match_cpu_ms": round(ours_mean, 3),
+        "math_verify_cpu_ms": round(theirs_mean, 3),
         "times_cheaper": round(theirs_mean / ours_mean, 1),
         "times_cheaper_by_part": {part: round(sum(theirs_ms[part]) / sum(ours_ms[part]), 1) for part in ours_ms},
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
@@ -73,7 +76,7 @@ def _children(pid: str) -> list[str]:
 
 
 async def warm_up() -> None:
-    """Judge other pairs, ours in both workers."""
+    """Judge other pairs; ours judges each of them in both workers."""
     exchanged = [Pair(f"\\boxed{{{gold}}}", found, "hard") for gold, found in HARD]
     for pair in exchanged + golden_pairs(WARM_UP, seed=1)[len(HARD) :]:
         reference(pair)
@@ -81,12 +84,19 @@ async def warm_up() -> None:
         await asyncio.gather(*calls)
 
 
-async def main(size: int) -> None:
-    """Print one JSON line."""
+async def measured(size: int) -> dict[str, object]:
+    """The figures of so many pairs, after a warm-up."""
     await warm_up()
-    print(json.dumps(await measure(golden_pairs(size))))
+    return await measure(golden_pairs(size))
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=int, nargs="?", default=3000)
+    print(json.dumps(asyncio.run(measured(parser.parse_args().pairs))))
 
 
 if __name__ == "__main__":
     logging.disable()
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 3000))
+    main()

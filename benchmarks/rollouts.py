@@ -1,14 +1,17 @@
 """What our side of a rollout costs: CPU time at concurrency 256, memory of 10,000 live rollouts, import time.
 
-The task is a calculator of three turns (two tool calls and an answer), the policy answers at once. One JSON line:
+The task takes three turns with a calculator (two tool calls and an answer), and the policy answers at once. One JSON
+line:
 
     python -m benchmarks.rollouts
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -65,7 +68,7 @@ async def instant(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> C
 
 
 async def cpu_ms(rollouts: int) -> float:
-    """CPU milliseconds a rollout, 256 at a time."""
+    """CPU milliseconds per rollout, 256 at a time."""
     started = time.process_time()
     async for rollout in collect(Calculator, instant, samples=rollouts, concurrency=256):
         assert rollout.reward == 1.0
@@ -73,7 +76,7 @@ async def cpu_ms(rollouts: int) -> float:
 
 
 async def live_mb() -> float:
-    """Megabytes that so many rollouts take while all of them wait for their policy."""
+    """Megabytes that `LIVE` rollouts take while all of them wait for their policy."""
     gate, waiting, all_wait = asyncio.Event(), 0, asyncio.Event()
 
     async def held(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> Completion:
@@ -120,14 +123,16 @@ def _resident_mb() -> float:
 
 def main() -> None:
     """Print one JSON line."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     asyncio.run(cpu_ms(2_000))  # warm
     figures = {
         "cpu_ms_per_rollout": min(asyncio.run(cpu_ms(10_000)) for _ in range(3)),
         "live_rollouts": LIVE,
         "live_mb": asyncio.run(live_mb()),
         "import_ms": import_ms(),
+        "load": os.getloadavg()[0],
     }
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+    print(json.dumps({"benchmark": "rollouts", **{name: round(value, 3) for name, value in figures.items()}}))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """What slow tools cost a step of GRPOTrainer: 64 rollouts, each calling a tool that takes 0.3 s, once or in two turns.
 
 The same conversations are played through `gym_rollout`, through `gym_environment`, and through an environment written
-by hand for TRL's `environment_factory`, whose loop runs the tools of one rollout after those of another. A scripted
-model says what it is told, so that generation costs nothing. Two minutes on a CPU, nearly all of them TRL's loop; one
-JSON line, in seconds a step and in tool latencies a turn of calls:
+by hand for TRL's `environment_factory`, whose loop runs the tools of one rollout after those of another. The model's
+words are scripted, so generation costs nothing. It takes two minutes on a CPU, nearly all of them in TRL's loop. One
+JSON line, in seconds per step and in tool latencies per turn of calls:
 
     python -m benchmarks.trl_tools
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -33,7 +34,7 @@ CALL = '<call>look_up {"word": "gym"}</call><eos>'
 
 
 async def meaning(word: str) -> str:
-    """What the tool answers, after a while."""
+    """The tool's answer, after a while."""
     await asyncio.sleep(TOOL_S)
     return f"{word}: a place to train"
 
@@ -57,7 +58,7 @@ class Dictionary(Environment):
 
 
 class DictionaryForTRL:
-    """The same by hand: every public method is a tool of TRL's."""
+    """The same, written for TRL by hand: every public method is a tool."""
 
     def reset(self, **_: Any) -> None:
         """Nothing to prepare."""
@@ -84,7 +85,7 @@ HOOKS: dict[str, dict[str, Any]] = {
 
 
 def step_s(hook: dict[str, Any], *, turns: int) -> float:
-    """Seconds of one step in which every rollout calls the tool in so many turns."""
+    """Seconds of one step in which every rollout calls the tool in `turns` turns."""
     tokenizer = char_tokenizer()
     model = tiny_model(tokenizer, hidden_size=32)
     script(model, tokenizer, lambda said: CALL if said.count("<tool>") < turns else "done<eos>")
@@ -122,7 +123,7 @@ def config(directory: str) -> GRPOConfig:
 
 
 def figures(turns: int) -> dict[str, Any]:
-    """Of one step through each hook."""
+    """The cost of one step through each hook."""
     seconds = {name: step_s(hook, turns=turns) for name, hook in HOOKS.items()}
     return {
         "step_s": {name: round(value, 2) for name, value in seconds.items()},
@@ -133,11 +134,13 @@ def figures(turns: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print one JSON line."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers to TRL
     torch.set_num_threads(1)  # matrices as small as these are slower on more
     step_s(HOOKS["gym_rollout"], turns=1)  # warm
     by_turns = {f"turns_{turns}": figures(turns) for turns in (1, 2)}
-    print(json.dumps({"rollouts": ROLLOUTS, "tool_s": TOOL_S, **by_turns}))
+    figures_of_all = {"rollouts": ROLLOUTS, "tool_s": TOOL_S, **by_turns, "load": os.getloadavg()[0]}
+    print(json.dumps({"benchmark": "trl_tools", **figures_of_all}))
 
 
 if __name__ == "__main__":
