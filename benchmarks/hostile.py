@@ -1,14 +1,16 @@
 """The unhangable batch: a third of its answers are hostile, and it ends in time with every honest one scored right.
 
-The answers go through five verifiers at once. A table; the exit status is 1 where a claim below the table fails:
+The answers go through five verifiers at once. A table and one JSON line; the exit status is 1 where a claim fails:
 
     python -m benchmarks.hostile [ANSWERS] [DEADLINE_S]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
+import json
 import os
 import sys
 import time
@@ -96,9 +98,13 @@ def _processes() -> list[str]:
 
 def main() -> None:
     """Print the table and the claims."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("answers", type=int, nargs="?", default=1000)
+    parser.add_argument("deadline_s", type=int, nargs="?", default=300)
+    options = parser.parse_args()
     adopt_orphans()
-    size, deadline_s = [*map(int, sys.argv[1:]), *(1000, 300)[len(sys.argv) - 1 :]]
-    claims = asyncio.run(run(size, deadline_s))
+    claims = asyncio.run(run(options.answers, options.deadline_s))
+    print(json.dumps({"benchmark": "hostile", "answers": options.answers, "claims": claims}))
     for claim, holds in claims.items():
         print(f"{'yes' if holds else 'NO':4}{claim}")
     sys.exit(not all(claims.values()))

@@ -7,6 +7,7 @@ One JSON line; the two are measured in turn, so that a busy machine slows both:
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -63,9 +64,10 @@ async def measure(isolation: Isolation) -> dict[str, float]:
 
 def main() -> None:
     """Print one JSON line."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     isolated, bare = asyncio.run(measure("namespaces")), asyncio.run(measure("none"))
     figures = {**isolated, "without_isolation_ms": bare["warm_ms"], "load": os.getloadavg()[0]}
-    print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
+    print(json.dumps({"benchmark": "sandbox", **{name: round(value, 2) for name, value in figures.items()}}))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ are given up after `PATIENCE_S`. CPU time is that of all processes. A table, and
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import multiprocessing
@@ -179,6 +180,7 @@ async def _answer(call: asyncio.Future[Any], started_s: float) -> object:
 
 def main() -> None:
     """Print a table and a JSON line."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     figures = asyncio.run(measure({"Workers": ours, "pebble": pebble, "ProcessPoolExecutor": executor}))
     print(f"{'':28}" + "".join(f"{name:>22}" for name in figures))
     for row in figures["Workers"]:

@@ -1,5 +1,5 @@
 # Two environments in one run, each with metrics of its own: bash examples/verl/mix.sh [--cpu] [more of verl's overrides]
-source examples/verl/machine.sh
+source "$(dirname "$0")/machine.sh"
 envs=(examples.meetings:Calendar examples.guess_number:GuessNumber)
 data=outputs/verl_mix
 

@@ -1,5 +1,5 @@
 # Questions of reasoning-gym, one reply each: bash examples/verl/single_turn.sh [--cpu] [more of verl's overrides]
-source examples/verl/machine.sh
+source "$(dirname "$0")/machine.sh"
 env=examples.verl.environments:chain_sum
 data=outputs/verl_single_turn
 

@@ -1,5 +1,5 @@
 # A calendar that is filled in by tools: bash examples/verl/tools.sh [--cpu] [more of verl's overrides]
-source examples/verl/machine.sh
+source "$(dirname "$0")/machine.sh"
 env=examples.meetings:Calendar
 data=outputs/verl_tools
 

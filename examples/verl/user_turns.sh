@@ -1,5 +1,5 @@
 # A game in which the environment answers every guess: bash examples/verl/user_turns.sh [--cpu] [more of verl's overrides]
-source examples/verl/machine.sh
+source "$(dirname "$0")/machine.sh"
 env=examples.guess_number:GuessNumber
 data=outputs/verl_user_turns
 
