@@ -9,6 +9,9 @@ ToolSchema = dict[str, Any]
 """A tool in the OpenAI function-calling format: `{"type": "function", "function": {"name", "parameters", ...}}`."""
 
 
+_ROLES = ("system", "user", "assistant", "tool")
+
+
 class FunctionCall(TypedDict):
     """What a tool call asks for; `arguments` is the JSON text exactly as the policy wrote it."""
 
@@ -56,6 +59,40 @@ def assistant(content: str | None = None, *, tool_calls: Sequence[ToolCall] = ()
 def tool_call(name: str, arguments: str = "{}", *, id: str = "call_0") -> ToolCall:
     """A call of the tool `name`, with its arguments as JSON text."""
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def message_problem(message: Any) -> str | None:
+    """What is wrong with a message, as the end of a sentence that starts with its place; None when it is one."""
+    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        return f"must be an object with a role ({', '.join(_ROLES)}), not {message!r:.200}"
+    if "content" not in message or not _is_content(message["content"]):
+        return f"must have content that is text, a list of parts or None, not {message.get('content', 'none')!r:.200}"
+    for name in ("tool_call_id", "name", "reasoning_content"):
+        if not isinstance(message.get(name, ""), str):
+            return f"must have {name} as text, not {message[name]!r:.200}"
+    calls = message.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(map(_is_call, calls)):
+        return f"must have tool_calls with id, name and arguments as text, not {calls!r:.200}"
+    if calls and message["role"] != "assistant":
+        return f"can't call tools as {message['role']}"
+    return None
+
+
+def _is_content(content: Any) -> bool:
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and isinstance(part.get("type"), str) and _is_part(part) for part in content)
+    return content is None or isinstance(content, str)
+
+
+def _is_part(part: dict[str, Any]) -> bool:
+    return part["type"] != "text" or isinstance(part.get("text"), str)
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return False
+    return all(isinstance(value, str) for value in (call.get("id"), function.get("name"), function.get("arguments")))
 
 
 def text(message: Message) -> str:

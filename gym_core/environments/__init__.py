@@ -2,14 +2,8 @@
 
 from gym_core.environments.environment import Environment, EnvironmentFactory, Score
 from gym_core.environments.mixes import as_environment, load_environment, members, mix
-from gym_core.environments.rollouts import (
-    ErrorKind,
-    Rollout,
-    RolloutError,
-    StopReason,
-    read_rollouts,
-    write_rollouts,
-)
+from gym_core.environments.records import read_rollouts, rollout_from_row, write_rollouts
+from gym_core.environments.rollouts import ErrorKind, Rollout, RolloutError, StopReason
 from gym_core.environments.tasks import Task, jsonl
 from gym_core.environments.tools import Tool, tool
 
@@ -29,6 +23,7 @@ __all__ = [
     "members",
     "mix",
     "read_rollouts",
+    "rollout_from_row",
     "tool",
     "write_rollouts",
 ]

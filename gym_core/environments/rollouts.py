@@ -1,15 +1,15 @@
-"""Rollouts: finished episodes, and their JSONL."""
+"""Rollouts: finished episodes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from gym_core.environments.tasks import Task
-from gym_core.errors import EpisodeError, TaskError
+from gym_core.errors import EpisodeError
 from gym_core.messages import Message, ToolSchema, last_reply
 from gym_core.tokens import TokenTrack
 
@@ -46,6 +46,7 @@ class Rollout:
         seconds: Wall time from opening to verdict.
         step: The trainer's step it was played at; None outside of training.
         tokens: What the policy sampled and was given, from a policy that knows tokens.
+        extra: Fields of a line that this package does not know.
     """
 
     reward: float | None
@@ -61,6 +62,7 @@ class Rollout:
     seconds: float = 0.0
     step: int | None = None
     tokens: TokenTrack | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def last_reply(self) -> str:
@@ -81,27 +83,15 @@ class Rollout:
         }
 
     def to_json(self) -> str:
-        """One line of rollout JSONL: `{"reward": 1.0, "output": [...], ...}`."""
-        return json.dumps(vars(self), default=vars, ensure_ascii=False)
+        """One line of rollout JSONL: `{"reward": 1.0, "output": [...], ...}`.
 
-    @classmethod
-    def from_json(cls, line: str) -> Rollout:
-        """The rollout `to_json` wrote; only `reward` and `output` are required.
-
-        Raises:
-            TaskError: The line is not a rollout.
+        It is strict JSON: a number that is not finite is written as text ("NaN", "Infinity", "-Infinity"), and an
+        object that JSON does not know by its `repr`.
         """
         try:
-            row: dict[str, Any] = json.loads(line)
-            if row.get("error"):
-                row["error"] = RolloutError(**row["error"])
-            if "task" in row:
-                row["task"] = Task(**row["task"])
-            if row.get("tokens"):
-                row["tokens"] = TokenTrack(**row["tokens"])
-            return cls(**row)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise TaskError(f"not a rollout ({error}); expected an object with 'reward' and 'output'") from error
+            return json.dumps(vars(self), default=_fields, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError):
+            return json.dumps(_strict(vars(self)), ensure_ascii=False, allow_nan=False)
 
     def raise_for_error(self) -> Rollout:
         """The rollout itself, or EpisodeError when something broke."""
@@ -110,24 +100,20 @@ class Rollout:
         return self
 
 
-def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> None:
-    """Append rollouts to a JSONL file, one a line."""
-    # A lone surrogate becomes its own JSON escape, so that no text a model wrote can fail to be written.
-    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(rollout.to_json() + "\n" for rollout in rollouts)
+def _fields(value: Any) -> Any:
+    """The fields of what a rollout is made of."""
+    if isinstance(value, Task | TokenTrack | RolloutError):
+        return vars(value)
+    raise TypeError(f"{value!r} is no JSON")
 
 
-def read_rollouts(path: str | Path) -> Iterator[Rollout]:
-    """Yield the rollouts of a JSONL file; empty lines are skipped.
-
-    Raises:
-        TaskError: A line is not a rollout; the message names file and line.
-    """
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield Rollout.from_json(line)
-            except TaskError as error:
-                raise TaskError(f"{path}:{number}: {error}") from error
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return _strict(vars(value)) if isinstance(value, Task | TokenTrack | RolloutError) else repr(value)

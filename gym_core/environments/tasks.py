@@ -37,7 +37,11 @@ class Task:
 
     def __post_init__(self) -> None:
         if not self.id:
-            content = json.dumps([self.prompt, self.answer, self.info], sort_keys=True, default=repr)
+            fields = [self.prompt, self.answer, self.info]
+            try:
+                content = json.dumps(fields, sort_keys=True, default=repr)
+            except TypeError:  # keys of several types, or ones that JSON does not know
+                content = repr(fields)
             object.__setattr__(self, "id", hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:12])
 
     @classmethod
@@ -95,9 +99,9 @@ class JsonlTasks:
         Raises:
             TaskError: A line is not a task; the message names file and line.
         """
-        with open(self.path, "rb") as file:  # `json` decodes, so that a byte order mark is no error
+        with open(self.path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
+                if line := line.removeprefix(b"\xef\xbb\xbf").strip():
                     yield self._task(number, line)
 
     def _task(self, number: int, line: bytes) -> Task:

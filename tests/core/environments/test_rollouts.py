@@ -8,7 +8,6 @@ from gym_core import (
     Rollout,
     RolloutError,
     Task,
-    TaskError,
     assistant,
     read_rollouts,
     tool_call,
@@ -45,6 +44,17 @@ def path(tmp_path) -> Path:
     return tmp_path / "rollouts.jsonl"
 
 
+def test_what_is_written_is_strict_json_whatever_the_task_holds():
+    def refuse(text: str) -> None:
+        raise ValueError(text)
+
+    info = {"nan": float("nan"), "inf": [float("-inf")], "set": {1}, 2: (3, Path("a"))}
+    played = Rollout(1.0, [user("q")], task=Task([user("q")], answer=float("inf"), info=info))
+    row = json.loads(played.to_json(), parse_constant=refuse)
+    assert row["task"]["info"] == {"nan": "NaN", "inf": ["-Infinity"], "set": "{1}", "2": [3, "PosixPath('a')"]}
+    assert row["task"]["answer"] == "Infinity"
+
+
 def test_what_is_written_is_read_back_equal(path):
     write_rollouts(path, ROLLOUTS)
     assert list(read_rollouts(path)) == ROLLOUTS
@@ -72,29 +82,6 @@ def test_a_line_needs_only_reward_and_output(path):
     path.write_text('{"reward": 1.0, "output": [{"role": "user", "content": "q"}]}\n\n')
     (rollout,) = read_rollouts(path)
     assert (rollout.reward, rollout.output, rollout.error, rollout.task) == (1.0, [user("q")], None, Task([]))
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("{", "Expecting property name enclosed in double quotes: line 2 column 1 (char 2)"),
-        ("[]", "'list' object has no attribute 'get'"),
-        ('{"reward": 1.0}', "Rollout.__init__() missing 1 required positional argument: 'output'"),
-        ('{"reward": 1.0, "output": [], "score": 1}', "Rollout.__init__() got an unexpected keyword argument 'score'"),
-        ('{"reward": 1.0, "output": [], "task": 3}', None),
-        ('{"reward": 1.0, "output": [], "error": "x"}', None),
-    ],
-)
-def test_a_line_that_is_no_rollout_is_named(path, line, reason):
-    write_rollouts(path, ROLLOUTS[:1])
-    with path.open("a") as file:
-        file.write(line + "\n")
-    rollouts = read_rollouts(path)
-    assert next(rollouts) == ROLLOUTS[0]
-    with pytest.raises(TaskError) as raised:
-        next(rollouts)
-    assert str(raised.value).startswith(f"{path}:2: not a rollout ({reason or ''}")
-    assert str(raised.value).endswith("); expected an object with 'reward' and 'output'")
 
 
 def test_a_rollout_knows_its_last_reply():
