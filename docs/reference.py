@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = (
     "gym_core",
     "gym_core.verifiers",
+    "gym_core.driving",
     "gym_core.processes",
     "gym_core.audit",
     "gym_core.errors",

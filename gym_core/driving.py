@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from gym_core.environments import Environment, EnvironmentFactory, Task, as_environment, members
 from gym_core.episodes import (
@@ -25,6 +28,7 @@ from gym_core.tokens import ChatTemplate
 __all__ = [
     "Needs",
     "Player",
+    "argument",
     "as_environment",
     "begins_alike",
     "group_key",
@@ -91,6 +95,21 @@ def opened_episode(env: EnvironmentFactory, task: Task | None = None) -> Episode
     episode = open_episode(env, task)
     run(_look(episode))
     return episode
+
+
+def argument(text: str) -> tuple[str, Any]:
+    """The name and value of an option `--arg NAME=JSON`; a value that is not JSON is text.
+
+    Raises:
+        ArgumentTypeError: There is no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=JSON, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 async def _look(episode: Episode) -> None:

@@ -23,7 +23,7 @@ import torch
 from benchmarks.gpu.options import parse, parser
 from examples.trl.smollm2 import load_smollm2
 from gym_adapters.verl.data import write_data
-from gym_adapters.verl.overrides import overrides
+from gym_adapters.verl.entries import overrides
 from gym_adapters.verl.rows import Source
 from gym_adapters.verl.testing import char_tokenizer, main_ppo, save_model, tiny_model
 from gym_core import read_rollouts

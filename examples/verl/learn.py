@@ -24,7 +24,7 @@ from examples.calculator import Calculator
 from examples.trl.curve import RewardCurve
 from examples.trl.warm_up import warm_up
 from gym_adapters.verl.data import write_data
-from gym_adapters.verl.overrides import overrides
+from gym_adapters.verl.entries import overrides
 from gym_adapters.verl.rows import Source
 from gym_adapters.verl.testing import char_tokenizer, main_ppo, save_model, tiny_model
 from gym_core import Task, assistant, text, tool_call

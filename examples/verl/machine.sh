@@ -3,6 +3,7 @@ set -euo pipefail
 if [[ ${1:-} == --cpu ]]; then
     shift
     export VERL_PLATFORM=cpu TORCH_COMPILE_DISABLE=1
+    export VERL_USE_EXTERNAL_MODULES=gym_adapters.verl.testing.registration
     python -m gym_adapters.verl.testing outputs/verl_tiny_model
     machine=(
         "hydra.searchpath=[pkg://gym_adapters.verl.testing]" +kit=cpu

@@ -14,9 +14,8 @@ from reasoning_gym.utils import SYSTEM_PROMPTS
 
 from gym_adapters.reasoning_gym.rows import from_json, to_json
 from gym_adapters.reasoning_gym.scores import score
-from gym_core.environments import Environment, Rollout, Score, Task
+from gym_core import Environment, Rollout, Score, Task, system, user
 from gym_core.errors import EnvironmentSpecError, TaskError, WorkerHungError
-from gym_core.messages import system, user
 from gym_core.processes import shared_workers
 
 

@@ -7,7 +7,7 @@ from gym_adapters.trl.environment import gym_environment
 from gym_adapters.trl.reward import gym_reward
 
 if not find_spec("trl") or find_spec("trl.chat_template_utils"):  # Unsloth's users have TRL 0.22, for single turns only
-    from gym_adapters.trl.preflight import add_tool_template, preflight
-    from gym_adapters.trl.rollout import gym_rollout
+    from gym_adapters.trl.checks import add_tool_template, preflight
+    from gym_adapters.trl.rollouts import gym_rollout
 
 __all__ = ["add_tool_template", "gym_dataset", "gym_environment", "gym_reward", "gym_rollout", "preflight"]

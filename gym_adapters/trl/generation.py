@@ -110,7 +110,7 @@ def generate_with(trainer: Any) -> Generate:
     """One turn by the trainer's own means: transformers, continuous batching, or vLLM in its process."""
 
     def generate(prompts: Sequence[list[int]]) -> list[Sampled]:
-        # The only private name of TRL's that the adapter uses; test_rollout.py fails when it moves.
+        # The only private name of TRL's that the adapter uses; test_rollouts.py fails when it moves.
         ids, logprobs = trainer._generate_single_turn(list(prompts), None, {}, num_generations=1)
         return [
             Sampled(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gym_adapters.unsloth.config import grpo_config, lora_defaults
     from gym_adapters.unsloth.dataset import gym_dataset
     from gym_adapters.unsloth.masks import check_masks
-    from gym_adapters.unsloth.play import mean_reward, rollout_with_model
+    from gym_adapters.unsloth.playing import mean_reward, rollout_with_model
     from gym_adapters.unsloth.reward import gym_reward
     from gym_adapters.unsloth.saving import save_all
     from gym_adapters.unsloth.warmup import sft_warmup
@@ -40,9 +40,9 @@ _NEW_TRL = {
     "add_tool_template": "gym_adapters.trl",
     "gym_environment": "gym_adapters.trl",
     "gym_rollout": "gym_adapters.trl",
-    "mean_reward": "gym_adapters.unsloth.play",
+    "mean_reward": "gym_adapters.unsloth.playing",
     "preflight": "gym_adapters.trl",
-    "rollout_with_model": "gym_adapters.unsloth.play",
+    "rollout_with_model": "gym_adapters.unsloth.playing",
     "save_all": "gym_adapters.unsloth.saving",
     "sft_warmup": "gym_adapters.unsloth.warmup",
 }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from unsloth import FastLanguageModel
 
-from gym_adapters.unsloth.play import mean_reward, rollout_with_model
+from gym_adapters.unsloth.playing import mean_reward, rollout_with_model
 from gym_core import EnvironmentFactory, GymError, Task
 
 TOLERANCE = 0.05

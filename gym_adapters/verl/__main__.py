@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gym_adapters.verl.data import write_data
-from gym_adapters.verl.overrides import overrides
+from gym_adapters.verl.entries import overrides
 from gym_adapters.verl.rows import Source
 from gym_core import GymError
-from gym_core.cli import argument
+from gym_core.driving import argument
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 
 from gym_adapters.verl.compat import AgentLoopWorker, DataProto, TokenOutput, collate_fn
 from gym_adapters.verl.rows import gym_row
-from gym_core import ToolSchema, assistant, open_episode, tool_call, user
-from gym_core.tokens import Renderer
+from gym_core import ChatTemplate, ToolSchema, assistant, open_episode, tool_call, user
 
 SAMPLED, CONTEXT, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
@@ -84,9 +83,8 @@ def _call(tool: ToolSchema, tokenizer: Any) -> str:
     properties = parameters.get("properties", {})
     arguments = {name: _example(properties[name]) for name in parameters.get("required", ())}
     turn = assistant("", tool_calls=[tool_call(tool["function"]["name"], json.dumps(arguments))])
-    renderer = Renderer(tokenizer, {})
-    asked = renderer.render([user("x")], tools=[tool], add_generation_prompt=True)
-    answered = renderer.render([user("x"), turn], tools=[tool])
+    template = ChatTemplate(tokenizer)
+    asked, answered = (template.prompt(messages, [tool]).text for messages in ([user("x")], [user("x"), turn]))
     return answered.removeprefix(asked).partition(tokenizer.eos_token)[0]
 
 

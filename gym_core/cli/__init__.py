@@ -1,5 +1,5 @@
 """The command `gym-core`."""
 
-from gym_core.cli.commands import argument, main
+from gym_core.cli.commands import main
 
-__all__ = ["argument", "main"]
+__all__ = ["main"]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from gym_core.audit import (
     Audit,
@@ -26,6 +24,7 @@ from gym_core.audit import (
 )
 from gym_core.cli.doctor import diagnose
 from gym_core.collection import collect
+from gym_core.driving import argument
 from gym_core.environments import EnvironmentFactory, Rollout, load_environment, members, read_rollouts, write_rollouts
 from gym_core.errors import GymError
 
@@ -97,21 +96,6 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--concurrency", type=int, default=64, help="episodes at the same time (default: %(default)s)")
     run.add_argument("--max-retries", type=int, default=4, help="retries per request (default: %(default)s)")
     run.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
-
-
-def argument(text: str) -> tuple[str, Any]:
-    """The name and value of an option `--arg NAME=JSON`; a value that is not JSON is text.
-
-    Raises:
-        ArgumentTypeError: There is no "=".
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"expected NAME=JSON, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _environment(args: argparse.Namespace) -> EnvironmentFactory:

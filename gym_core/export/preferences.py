@@ -14,7 +14,7 @@ from gym_core.export.rows import Rows
 from gym_core.export.selection import (
     message_key,
     message_problem,
-    reward,
+    reward_of,
     scored,
     task_key,
     template_messages,
@@ -130,13 +130,13 @@ def _points(
         if not written:
             dropped["it has no turn that a chat template can write"] += 1
             continue
-        taking_part.append(reward(rollout))
+        taking_part.append(reward_of(rollout))
         before = task_key(rollout)
         for position, message in enumerate(rollout.output[: written[-1] + 1]):
             said = message_key(message)
             if position in written:
                 turn = points[before].setdefault(said, _Turn(rollout, position, []))
-                turn.rewards.append(reward(rollout))
+                turn.rewards.append(reward_of(rollout))
             before = (*before, said)
     return [list(turns.values()) for turns in points.values()], taking_part, dropped
 

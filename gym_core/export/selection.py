@@ -55,7 +55,7 @@ def select(
     kept, seen = [], set()
     for rollout in scored(rollouts, dropped, keep_truncated=keep_truncated):
         said = _conversation_key(rollout)
-        if reward(rollout) < min_reward:
+        if reward_of(rollout) < min_reward:
             dropped[f"its reward is below {min_reward:g}"] += 1
         elif reason := problem(rollout):
             dropped[reason] += 1
@@ -71,7 +71,7 @@ def _best(rollouts: Sequence[Rollout], count: int, dropped: Counter[str]) -> lis
     """Those of the highest rewards of each task, the first among equals."""
     taken: Counter[tuple[str, ...]] = Counter()
     best = []
-    for position in sorted(range(len(rollouts)), key=lambda i: -reward(rollouts[i])):
+    for position in sorted(range(len(rollouts)), key=lambda i: -reward_of(rollouts[i])):
         task = task_key(rollouts[position])
         taken[task] += 1
         if taken[task] <= count:
@@ -81,7 +81,7 @@ def _best(rollouts: Sequence[Rollout], count: int, dropped: Counter[str]) -> lis
     return [rollouts[position] for position in sorted(best)]
 
 
-def reward(rollout: Rollout) -> float:
+def reward_of(rollout: Rollout) -> float:
     """The reward of a rollout that has one."""
     return cast("float", rollout.reward)
 
@@ -143,4 +143,4 @@ def tools_column(rollout: Rollout) -> str | None:
 
 def origin(rollout: Rollout) -> dict[str, Any]:
     """Where a row comes from, to split a dataset by task or to filter it further."""
-    return {"gym_task": rollout.task.id, "gym_reward": reward(rollout)}
+    return {"gym_task": rollout.task.id, "gym_reward": reward_of(rollout)}

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from gym_core.environments import Rollout
 from gym_core.errors import GymError, TemplateError
 from gym_core.export.rows import Rows
-from gym_core.export.selection import message_problem, origin, reward, select, template_messages, tools_column
+from gym_core.export.selection import message_problem, origin, reward_of, select, template_messages, tools_column
 from gym_core.messages import Message, assistant, user
 from gym_core.tokens import Renderer
 
@@ -75,7 +75,7 @@ def sft_rows(
     )
     columns = _column_maker(form, tokenizer)
     rows = [{**columns(rollout), **origin(rollout)} for rollout in selected]
-    return Rows(rows, training=_TRAINING[form], rewards=[reward(rollout) for rollout in selected], dropped=dropped)
+    return Rows(rows, training=_TRAINING[form], rewards=[reward_of(rollout) for rollout in selected], dropped=dropped)
 
 
 def _conversation_problem(rollout: Rollout) -> str | None:

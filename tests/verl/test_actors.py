@@ -26,6 +26,7 @@ def _path(monkeypatch):
 def cluster():
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     variables = {"PYTHONPATH": os.pathsep.join([HERE, os.getcwd()]), "VERL_PLATFORM": "cpu"}
+    variables["VERL_USE_EXTERNAL_MODULES"] = "gym_adapters.verl.testing.registration"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Ray's own
         ray.init(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gym_adapters.verl.data import write_data
-from gym_adapters.verl.overrides import overrides
+from gym_adapters.verl.entries import overrides
 from gym_adapters.verl.rows import Source
 from gym_adapters.verl.testing import main_ppo
 from gym_core import read_rollouts

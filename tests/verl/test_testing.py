@@ -1,9 +1,12 @@
 """The kit in one process: the rollout server, the platform, the config; the runs are in test_main_ppo.py."""
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,13 +17,15 @@ from verl.workers.config import RolloutConfig
 from verl.workers.rollout.base import get_rollout_class
 from verl.workers.rollout.replica import get_rollout_replica_class
 
+import gym_adapters
+from gym_adapters.verl import plugin
 from gym_adapters.verl.testing import TrainingError, char_tokenizer, main_ppo, save_model
 from gym_adapters.verl.testing.cpu_platform import CpuPlatform
 from gym_adapters.verl.testing.decoding import Request, decode
 from gym_adapters.verl.testing.registration import ROLLOUT_NAME
-from gym_adapters.verl.testing.rollout import TransformersReplica, TransformersRollout, _buckets
+from gym_adapters.verl.testing.replica import TransformersReplica, TransformersRollout, _buckets
 from gym_adapters.verl.testing.server import TransformersServer
-from gym_adapters.verl.testing.training import KIT
+from gym_adapters.verl.testing.training import KIT, _variables
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -156,6 +161,26 @@ def test_the_kit_is_a_config_of_verl():
     assert config.ray_kwargs.ray_init.num_gpus == 1
     rollout = config.actor_rollout_ref.rollout
     assert (rollout.name, rollout.dtype, rollout.n) == ("transformers", "float32", 4)
+
+
+def test_no_process_loads_the_kit_unasked():
+    project = tomllib.loads((Path(gym_adapters.__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["verl.plugins"] == {"gym_adapters": "gym_adapters.verl.plugin"}
+    assert "gym_adapters.verl.testing" not in inspect.getsource(plugin)
+
+
+@pytest.mark.parametrize(
+    ("kit", "found", "expected"),
+    [
+        ("cpu", "", "gym_adapters.verl.testing.registration"),
+        ("transformers", "mine,theirs", "mine,theirs,gym_adapters.verl.testing.registration"),
+        ("cpu", "gym_adapters.verl.testing.registration", "gym_adapters.verl.testing.registration"),
+        (None, "mine", "mine"),
+    ],
+)
+def test_a_run_asks_for_the_kit_beside_what_the_user_asks_for(monkeypatch, kit, found, expected):
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", found)
+    assert _variables(kit)["VERL_USE_EXTERNAL_MODULES"] == expected
 
 
 @pytest.mark.slow

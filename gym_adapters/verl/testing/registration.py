@@ -1,7 +1,13 @@
-"""Puts the rollout server into verl's registries, and the CPU into that of its engines, when it is imported.
+"""Puts the kit into verl's registries when it is imported: a rollout server, an engine and, for CPUs, a platform.
 
-On GPUs VERL_USE_EXTERNAL_MODULES names this module.
+`VERL_USE_EXTERNAL_MODULES` names this module; `import verl` then imports it in every process of a run.
 """
+
+import importlib
+import os
+
+if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    importlib.import_module("gym_adapters.verl.testing.cpu_platform")  # first: verl's workers ask for the platform
 
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # verl has no function for it
@@ -11,11 +17,11 @@ ROLLOUT_NAME = "transformers"
 
 
 def _replica() -> type[RolloutReplica]:
-    from gym_adapters.verl.testing.rollout import TransformersReplica
+    from gym_adapters.verl.testing.replica import TransformersReplica
 
     return TransformersReplica
 
 
 EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")(FSDPEngineWithLMHead)
 RolloutReplicaRegistry.register(ROLLOUT_NAME, _replica)
-_ROLLOUT_REGISTRY[ROLLOUT_NAME, "async"] = "gym_adapters.verl.testing.rollout.TransformersRollout"
+_ROLLOUT_REGISTRY[ROLLOUT_NAME, "async"] = "gym_adapters.verl.testing.replica.TransformersRollout"

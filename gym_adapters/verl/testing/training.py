@@ -16,6 +16,8 @@ from typing import Any, Literal
 from gym_core import GymError
 
 KIT = "hydra.searchpath=[pkg://gym_adapters.verl.testing]"
+REGISTRATION = "gym_adapters.verl.testing.registration"
+"""The module that `VERL_USE_EXTERNAL_MODULES` must name in every process of a run with the kit."""
 
 
 class TrainingError(GymError):
@@ -69,10 +71,11 @@ def _variables(kit: str | None) -> dict[str, str]:
     """The process's environment, but for the address of a Ray cluster, which would be someone else's."""
     variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     variables.setdefault("RAY_raylet_start_wait_time_s", "300")  # its 60 are too few on a busy machine
+    if kit is not None:
+        modules = variables.get("VERL_USE_EXTERNAL_MODULES", "").split(",")
+        variables["VERL_USE_EXTERNAL_MODULES"] = ",".join(dict.fromkeys([*filter(None, modules), REGISTRATION]))
     if kit == "cpu":
         variables |= {"VERL_PLATFORM": "cpu", "TORCH_COMPILE_DISABLE": "1"}
-    elif kit is not None:
-        variables["VERL_USE_EXTERNAL_MODULES"] = "gym_adapters.verl.testing.registration"
     return variables
 
 

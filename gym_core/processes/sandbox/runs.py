@@ -18,7 +18,7 @@ from gym_core.processes.functions import function_name, pickled_arguments
 from gym_core.processes.sandbox import caller
 from gym_core.processes.sandbox.backends import Backend, Forks
 from gym_core.processes.sandbox.programs import bubblewrap
-from gym_core.processes.sandbox.watch import Ran, Request, watch
+from gym_core.processes.sandbox.watch import Ran, Request, watch_program
 from gym_core.processes.zygote import RefusedError
 
 Isolation = Literal["namespaces", "bubblewrap", "none"]
@@ -159,7 +159,7 @@ class Sandbox:
     def _run(self, request: Request) -> Ran:
         if self._closed.is_set() or request.cancelled.is_set():
             raise WorkerLostError("the run was cancelled")
-        return watch(self._open(), request, self._closed)
+        return watch_program(self._open(), request, self._closed)
 
     def _open(self) -> Backend:
         with self._opening:

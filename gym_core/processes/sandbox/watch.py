@@ -74,7 +74,7 @@ class Request:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-def watch(backend: Backend, request: Request, closed: threading.Event) -> Ran:
+def watch_program(backend: Backend, request: Request, closed: threading.Event) -> Ran:
     """Start a run and watch it to its end, in the calling thread.
 
     Raises:

@@ -10,7 +10,7 @@ from reasoning_gym.factory import DATASETS
 
 from gym_adapters.reasoning_gym.environment import Question, ReasoningGym, reasoning_gym
 from gym_adapters.reasoning_gym.scores import plain_score
-from gym_core.environments import EnvironmentFactory, Rollout, Score, Task, mix
+from gym_core import EnvironmentFactory, Rollout, Score, Task, mix
 from gym_core.processes import shared_workers
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from gym_adapters.trl.environment import ENVIRONMENT_FACTORY, observation
 from gym_adapters.trl.messages import to_trl
 from gym_adapters.trl.reward import REWARD_FUNCS
-from gym_adapters.trl.rollout import ROLLOUT_FUNC, chat_template
+from gym_adapters.trl.rollouts import ROLLOUT_FUNC, chat_template
 from gym_core import (
     EnvironmentFactory,
     Episode,

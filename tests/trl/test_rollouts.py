@@ -322,9 +322,9 @@ tokenizer = char_tokenizer()
 model = tiny_model(tokenizer, hidden_size=32)
 rank = int(os.environ["RANK"])
 if os.environ["SERVER"]:  # as if the trainer had one, which it can't on a CPU
-    import gym_adapters.trl.rollout
+    import gym_adapters.trl.rollouts
     from gym_core.policies.vllm import VLLMPolicy
-    gym_adapters.trl.rollout.server_policy = lambda trainer: VLLMPolicy(os.environ["SERVER"])
+    gym_adapters.trl.rollouts.server_policy = lambda trainer: VLLMPolicy(os.environ["SERVER"])
 # Rank 1 needs one turn, rank 0 needs several: their numbers of generations differ.
 script(model, tokenizer, bisect if rank == 0 else lambda conversation: "4<eos>")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gym_adapters.trl.generation import Generate
-from gym_adapters.trl.rollout import chat_template, check_playable, play_in_lockstep
+from gym_adapters.trl.rollouts import chat_template, check_playable, play_in_lockstep
 from gym_core import (
     EnvironmentFactory,
     EnvironmentSpecError,
