@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TextIO
 
 from .values import from_json, to_json  # relative, as the judge is handed to the sandbox under another name
@@ -50,7 +51,7 @@ class Solution:
             raise SolutionEnded
         try:
             kind, value, changed = from_json(line, lambda number: Remote(number, self))
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise SolutionEnded from error
         return kind, value, changed
 
@@ -105,14 +106,16 @@ def _remote_number(value: Any) -> int:
 
 
 def _exception(names: list[str], text: str, *, ends_iteration: bool) -> Exception:
-    """The first known exception of a list of class names.
+    """The first exception of Python's own in a list of class names.
 
     One that ends an iteration stays itself only where an item was asked for: elsewhere it would quietly end a loop of
     the test, such as `all(map(f, cases))`.
     """
-    known = [getattr(builtins, name, None) for name in names]
-    kinds = [kind for kind in known if isinstance(kind, type) and issubclass(kind, Exception)]
-    kind = (kinds or [RuntimeError])[0]
-    if issubclass(kind, StopIteration | StopAsyncIteration) and not ends_iteration:
-        return RuntimeError(f"the solution raised {kind.__name__}: {text}")
-    return kind(text)
+    for kind in (getattr(builtins, name, None) for name in names):
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            continue
+        if issubclass(kind, StopIteration | StopAsyncIteration) and not ends_iteration:
+            return RuntimeError(f"the solution raised {kind.__name__}: {text}")
+        with suppress(TypeError):  # such as UnicodeDecodeError, which wants more than a text
+            return kind(text)
+    return RuntimeError(text)

@@ -1,16 +1,20 @@
 """The verifier of code: what passes, what fails, and every way we know to cheat."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gym_core.errors import WorkerLostError
 from gym_core.processes import Sandbox
 from gym_core.verifiers import code_match
 from gym_core.verifiers.code.comparison import is_expected, matches
+from gym_core.verifiers.code.values import to_json
 from tests.core.processes.test_sandbox import REFUSAL, isolated
 
 ISOLATION = "none" if REFUSAL else "namespaces"
@@ -281,12 +285,14 @@ async def test_a_solution_that_stops_an_iteration_ends_no_loop_of_the_test(
         "assert f and g(function=1) == 1",
         "assert not Box([]) and Box([1]) and len(Box([1])) == 1 and Box([5])[0] == 5",
         "assert Box([]).anything == 'anything'",
+        "try:\n    b''.decode(word())\nexcept LookupError:\n    pass\ntry:\n    decode()\nexcept ValueError:\n    pass",
         "try:\n    len(f)\nexcept TypeError:\n    pass\nelse:\n    assert False",
     ],
 )
 async def test_an_object_of_the_solution_behaves_as_it_would_in_one_process(sandbox: Sandbox, test: str) -> None:
     code = (
         "def f(n): yield from range(n)\ndef g(function): return function\n"
+        "def word(): return 'no-such-codec'\ndef decode(): return b'\\xff'.decode()\n"
         "class Box:\n"
         "    def __init__(self, items): self.items = items\n"
         "    def __len__(self): return len(self.items)\n"
@@ -355,6 +361,18 @@ async def test_numbers_of_the_same_hash_hold_up_no_other_episode() -> None:
 )
 def test_values_are_compared_not_their_spellings(found: str, expected: str, is_same: bool) -> None:
     assert matches(found, expected) is is_same
+
+
+KINDS_OF_VALUES = st.sampled_from(["int", "set", "dict", "tuple", "array", "bytes", "complex", "object", "?"])
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda item: st.lists(item, max_size=3) | st.dictionaries(KINDS_OF_VALUES, item, max_size=2),
+)
+
+
+@given(PLAIN, PLAIN)
+def test_no_claim_is_an_error(found: Any, expected: Any) -> None:
+    assert matches(json.dumps(found), to_json(expected)) in (True, False)
 
 
 @pytest.mark.slow
