@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from statistics import mean
 from typing import Any
 
 from gym_core.environments import Rollout
 from gym_core.export.rows import Rows
 from gym_core.export.selection import (
+    Lengths,
     message_key,
     message_problem,
+    policy_turns,
     reward_of,
     scored,
+    task_id,
     task_key,
     template_messages,
     tools_column,
@@ -29,7 +31,14 @@ _TRAINING = (
 )
 
 
-def preference_pairs(rollouts: Iterable[Rollout], *, margin: float = 0.0, keep_truncated: bool = False) -> Rows:
+def preference_pairs(
+    rollouts: Iterable[Rollout],
+    *,
+    margin: float = 0.0,
+    keep_truncated: bool = False,
+    max_tokens: int | None = None,
+    tokenizer: Any = None,
+) -> Rows:
     """Pairs of turns that were written after the same conversation, and led to different rewards.
 
     The value of a turn is the mean reward of the task's rollouts that took it. At each point where they took different
@@ -39,12 +48,15 @@ def preference_pairs(rollouts: Iterable[Rollout], *, margin: float = 0.0, keep_t
         rollouts: Of any tasks, in any order. One takes part up to a call that no chat template can write.
         margin: The values of a pair differ by more than this.
         keep_truncated: Whether rollouts take part that met a limit of turns or tokens.
+        max_tokens: The most tokens of a prompt with its completion; a rollout takes part up to the turn beyond them.
+        tokenizer: Tokenizer of the model, whose chat template they are counted by; for `max_tokens` only.
 
     Returns:
-        One row a pair: `prompt`, `chosen` and `rejected` (lists of messages, the last two of one), `tools` (JSON text,
-        or None), `gym_task`, `gym_chosen_reward` and `gym_rejected_reward` (the values).
+        One row per pair: `prompt`, `chosen` and `rejected` (lists of messages, the last two of one), `tools` (JSON
+        text, or None), `gym_task`, `gym_chosen_reward` and `gym_rejected_reward` (the values).
     """
-    points, taking_part, dropped = _points(rollouts, keep_truncated=keep_truncated)
+    lengths = Lengths(tokenizer, max_tokens)
+    points, taking_part, dropped = _points(rollouts, lengths, keep_truncated=keep_truncated)
     rows = []
     for turns in points:
         best, worst = max(turns, key=lambda turn: turn.value), min(turns, key=lambda turn: turn.value)
@@ -55,7 +67,7 @@ def preference_pairs(rollouts: Iterable[Rollout], *, margin: float = 0.0, keep_t
                     "chosen": best.completion,
                     "rejected": worst.completion,
                     "tools": tools_column(best.rollout),
-                    "gym_task": best.rollout.task.id,
+                    "gym_task": task_id(best.rollout),
                     "gym_chosen_reward": best.value,
                     "gym_rejected_reward": worst.value,
                 }
@@ -63,26 +75,36 @@ def preference_pairs(rollouts: Iterable[Rollout], *, margin: float = 0.0, keep_t
     return Rows(rows, training=_TRAINING.format(config="DPOConfig"), rewards=taking_part, dropped=dropped)
 
 
-def kto_rows(rollouts: Iterable[Rollout], *, threshold: float = 0.5, keep_truncated: bool = False) -> Rows:
+def kto_rows(
+    rollouts: Iterable[Rollout],
+    *,
+    threshold: float = 0.5,
+    keep_truncated: bool = False,
+    max_tokens: int | None = None,
+    tokenizer: Any = None,
+) -> Rows:
     """Single turns, and whether they are desirable.
 
     Args:
         rollouts: See `preference_pairs`.
         threshold: The least value of a desirable turn: the mean reward of the task's rollouts that took it.
         keep_truncated: Whether rollouts take part that met a limit of turns or tokens.
+        max_tokens: See `preference_pairs`.
+        tokenizer: See `preference_pairs`.
 
     Returns:
-        One row a different turn: `prompt` and `completion` (lists of messages, the latter of one), `label`, `tools`
+        One row per different turn: `prompt` and `completion` (lists of messages, the latter of one), `label`, `tools`
         (JSON text, or None), `gym_task` and `gym_reward` (the value).
     """
-    points, taking_part, dropped = _points(rollouts, keep_truncated=keep_truncated)
+    lengths = Lengths(tokenizer, max_tokens)
+    points, taking_part, dropped = _points(rollouts, lengths, keep_truncated=keep_truncated)
     rows = [
         {
             "prompt": turn.prompt,
             "completion": turn.completion,
             "label": turn.value >= threshold,
             "tools": tools_column(turn.rollout),
-            "gym_task": turn.rollout.task.id,
+            "gym_task": task_id(turn.rollout),
             "gym_reward": turn.value,
         }
         for turns in points
@@ -119,16 +141,16 @@ class _Turn:
 
 
 def _points(
-    rollouts: Iterable[Rollout], *, keep_truncated: bool
+    rollouts: Iterable[Rollout], lengths: Lengths, *, keep_truncated: bool
 ) -> tuple[list[Sequence[_Turn]], list[float], Counter[str]]:
     """The different turns at each point of a conversation, the rewards that took part, and how many did not."""
     dropped: Counter[str] = Counter()
     points: defaultdict[tuple[str, ...], dict[str, _Turn]] = defaultdict(dict)
     taking_part = []
     for rollout in scored(rollouts, dropped, keep_truncated=keep_truncated):
-        written = _written(rollout)
+        written, reason = _written(rollout, lengths)
         if not written:
-            dropped["it has no turn that a chat template can write"] += 1
+            dropped[reason] += 1
             continue
         taking_part.append(reward_of(rollout))
         before = task_key(rollout)
@@ -141,8 +163,14 @@ def _points(
     return [list(turns.values()) for turns in points.values()], taking_part, dropped
 
 
-def _written(rollout: Rollout) -> list[int]:
-    """Where the policy's turns are in the output, up to the first that no chat template can write."""
-    turns = [position for position, message in enumerate(rollout.output) if message["role"] == "assistant"]
-    writable = sum(1 for _ in takewhile(lambda message: message_problem(message) is None, rollout.output))
-    return [position for position in turns[-rollout.turns :] if position < writable]
+def _written(rollout: Rollout, lengths: Lengths) -> tuple[list[int], str]:
+    """Where the policy's turns are in the output, up to the first that can't be in a row; and why it can't."""
+    written: list[int] = []
+    for position in policy_turns(rollout):
+        messages = rollout.output[: position + 1]
+        if any(message_problem(message) is not None for message in messages):
+            return written, "it has no turn that a chat template can write"
+        if problem := lengths.problem(rollout, messages):
+            return written, problem
+        written.append(position)
+    return written, "the assistant says nothing"

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from math import isfinite
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from gym_core.environments import Rollout
+from gym_core.environments import Rollout, Task
 from gym_core.episodes import group_key
 from gym_core.errors import GymError
 from gym_core.messages import Message, ToolCall
+from gym_core.tokens import Renderer
 
 
 def scored(rollouts: Iterable[Rollout], dropped: Counter[str], *, keep_truncated: bool) -> list[Rollout]:
@@ -121,6 +122,72 @@ def _arguments(call: ToolCall) -> Any:
         return None
 
 
+def policy_turns(rollout: Rollout) -> list[int]:
+    """Where the turns that the policy wrote are in the output; those of the opening are the author's.
+
+    A line by hand that says neither how many turns there were nor what its task was has them after the last message of
+    the user, since a turn before it may be an example.
+    """
+    turns = [position for position, message in enumerate(rollout.output) if message["role"] == "assistant"]
+    if rollout.turns:
+        return turns[-rollout.turns :]
+    opening = rollout.task.prompt
+    start = len(opening) if opening and rollout.output[: len(opening)] == opening else _after_the_user(rollout)
+    return [position for position in turns if position >= start]
+
+
+def _after_the_user(rollout: Rollout) -> int:
+    said = [position for position, message in enumerate(rollout.output) if message["role"] == "user"]
+    return said[-1] + 1 if said else 0
+
+
+class Lengths:
+    """How many tokens conversations have, as a chat template writes them.
+
+    Args:
+        tokenizer: Tokenizer with a chat template; None where nothing is measured.
+        max_tokens: The most tokens; None for no limit.
+
+    Raises:
+        GymError: There is a limit without a tokenizer, or it is not positive.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int | None) -> None:
+        if max_tokens is not None and max_tokens < 1:
+            raise GymError(f"max_tokens must be at least 1, not {max_tokens!r}")
+        if max_tokens is not None and tokenizer is None:
+            raise GymError("max_tokens needs a tokenizer, which says how many tokens a conversation has")
+        self._max_tokens = max_tokens
+        self._renderer = None if max_tokens is None else Renderer(tokenizer, {})
+
+    def problem(self, rollout: Rollout, messages: Sequence[Message]) -> str | None:
+        """Why a conversation is too long; None when it is not."""
+        if self._renderer is None:
+            return None
+        written = rendered(self._renderer, messages, rollout)
+        return written.problem or too_long(self._renderer.encode(written.text), self._max_tokens)
+
+
+def too_long(tokens: Sequence[int], max_tokens: int | None) -> str | None:
+    """Why a row of these tokens is left out; None when it is not."""
+    return None if max_tokens is None or len(tokens) <= max_tokens else f"it has more than {max_tokens} tokens"
+
+
+class Rendered(NamedTuple):
+    """A conversation as a chat template writes it, or why it can't."""
+
+    text: str
+    problem: str | None = None
+
+
+def rendered(renderer: Renderer, messages: Sequence[Message], rollout: Rollout) -> Rendered:
+    """A conversation as text."""
+    try:
+        return Rendered(renderer.render(messages, tools=rollout.tools or None))
+    except Exception as error:  # a chat template is a program of others, which raises what it likes
+        return Rendered("", f"the chat template can't write it ({str(error)[:200] or type(error).__name__})")
+
+
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Copies for chat templates and Arrow: arguments are objects, no content is None, lone surrogates are U+FFFD."""
     shown = []
@@ -143,4 +210,12 @@ def tools_column(rollout: Rollout) -> str | None:
 
 def origin(rollout: Rollout) -> dict[str, Any]:
     """Where a row comes from, to split a dataset by task or to filter it further."""
-    return {"gym_task": rollout.task.id, "gym_reward": reward_of(rollout)}
+    return {"gym_task": task_id(rollout), "gym_reward": reward_of(rollout)}
+
+
+def task_id(rollout: Rollout) -> str:
+    """The name of its task; where a line has none, a hash of its opening."""
+    if rollout.task != Task([]):
+        return rollout.task.id
+    turns = policy_turns(rollout)
+    return Task(rollout.output[: turns[0]] if turns else rollout.output).id

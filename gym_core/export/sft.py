@@ -10,8 +10,20 @@ from typing import Any, Literal, cast
 from gym_core.environments import Rollout
 from gym_core.errors import GymError, TemplateError
 from gym_core.export.rows import Rows
-from gym_core.export.selection import message_problem, origin, reward_of, select, template_messages, tools_column
-from gym_core.messages import Message, assistant, user
+from gym_core.export.selection import (
+    Lengths,
+    Rendered,
+    message_problem,
+    origin,
+    policy_turns,
+    rendered,
+    reward_of,
+    select,
+    template_messages,
+    too_long,
+    tools_column,
+)
+from gym_core.messages import Message, assistant, text, user
 from gym_core.tokens import Renderer
 
 Form = Literal["messages", "text", "tokens"]
@@ -37,6 +49,7 @@ def sft_rows(
     min_reward: float = 1.0,
     best_of: int | None = None,
     keep_truncated: bool = False,
+    max_tokens: int | None = None,
 ) -> Rows:
     """Conversations to imitate.
 
@@ -47,83 +60,114 @@ def sft_rows(
         form: "messages", to which the trainer applies the chat template; "text", to which it has been applied, and in
             which no user or tool can say a control token (they get a space, as in `ChatTemplate`), since markers tell
             the turns; or "tokens", exactly those that were sampled, which only rollouts of a `TokenizedPolicy` have.
-        tokenizer: With a chat template; for "text" only.
+        tokenizer: Tokenizer of the model, with a chat template; for "text" and for `max_tokens`.
         min_reward: The least reward that is worth imitating.
         best_of: The most rollouts of one task: those of the highest rewards. None takes all.
         keep_truncated: Whether rollouts enter that met a limit of turns or tokens.
+        max_tokens: The most tokens of a row; longer ones are left out, since trainers cut them off.
 
     Returns:
-        One row a rollout, in their order: `messages` and `tools` (JSON text, or None), or `text`, or `input_ids` and
+        One row per rollout, in their order: `messages` and `tools` (JSON text, or None), or `text`, or `input_ids` and
         `labels` (-100 where nothing was sampled); beside them `gym_task` and `gym_reward`.
 
     Raises:
-        GymError: There is no such form, text lacks its tokenizer, or `best_of` is not positive.
+        GymError: There is no such form, there is a tokenizer too few or too many, or `best_of` or `max_tokens` is not
+            positive.
         TemplateError: The chat template does not show tool calls, or, as text, not every turn.
     """
     if form not in _TRAINING:
         raise GymError(f"form must be one of {', '.join(map(repr, _TRAINING))}, not {form!r}")
-    if (tokenizer is None) == (form == "text"):
-        raise GymError(f"a tokenizer is needed for the form 'text', and for no other; the form is {form!r}")
+    if (tokenizer is None) == (form == "text" or (form == "messages" and max_tokens is not None)):
+        needed = "the form 'text' and for max_tokens of messages, and for nothing else"
+        raise GymError(f"a tokenizer is needed for {needed}; the form is {form!r}, max_tokens {max_tokens!r}")
     dropped: Counter[str] = Counter()
+    writer = _WRITERS[form](tokenizer, max_tokens)
     selected = select(
         rollouts,
         dropped,
-        problem=_token_problem if form == "tokens" else _conversation_problem,
+        problem=writer.problem,
         min_reward=min_reward,
         best_of=best_of,
         keep_truncated=keep_truncated,
     )
-    columns = _column_maker(form, tokenizer)
-    rows = [{**columns(rollout), **origin(rollout)} for rollout in selected]
+    rows = [{**writer.columns(rollout), **origin(rollout)} for rollout in selected]
     return Rows(rows, training=_TRAINING[form], rewards=[reward_of(rollout) for rollout in selected], dropped=dropped)
 
 
 def _conversation_problem(rollout: Rollout) -> str | None:
-    if not any(message["role"] == "assistant" for message in rollout.output):
+    if not policy_turns(rollout):
         return "the assistant says nothing"
     return next(filter(None, map(message_problem, rollout.output)), None)
 
 
-def _token_problem(rollout: Rollout) -> str | None:
-    if rollout.tokens is None:
-        return "its tokens are not known"
-    if rollout.tokens.broken:
-        return "its tokens are not what the engine saw"
-    return None if any(rollout.tokens.mask) else "nothing was sampled"
+def _begins_with_space(message: Message) -> bool:
+    return message["role"] == "assistant" and text(message)[:1].isspace()
 
 
-def _column_maker(form: Form, tokenizer: Any) -> Callable[[Rollout], dict[str, Any]]:
-    if form == "messages":
-        return lambda rollout: {"messages": template_messages(rollout.output), "tools": tools_column(rollout)}
-    if form == "tokens":
-        return _token_columns
-    return _Texts(tokenizer)
+class _Messages:
+    """Writes conversations as they are."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int | None) -> None:
+        self._lengths = Lengths(tokenizer, max_tokens)
+
+    def problem(self, rollout: Rollout) -> str | None:
+        return _conversation_problem(rollout) or self._lengths.problem(rollout, rollout.output)
+
+    def columns(self, rollout: Rollout) -> dict[str, Any]:
+        return {"messages": template_messages(rollout.output), "tools": tools_column(rollout)}
 
 
-def _token_columns(rollout: Rollout) -> dict[str, Any]:
-    track = rollout.tokens
-    assert track is not None
-    labels = [token if sampled else -100 for token, sampled in zip(track.completion_ids, track.mask, strict=True)]
-    return {"input_ids": track.ids, "labels": [-100] * len(track.prompt_ids) + labels}
+class _Tokens:
+    """Writes exactly what was sampled."""
+
+    def __init__(self, _: None, max_tokens: int | None) -> None:
+        self._max_tokens = max_tokens
+
+    def problem(self, rollout: Rollout) -> str | None:
+        if rollout.tokens is None:
+            return "its tokens are not known"
+        if rollout.tokens.broken:
+            return "its tokens are not what the engine saw"
+        return too_long(rollout.tokens.ids, self._max_tokens) if any(rollout.tokens.mask) else "nothing was sampled"
+
+    def columns(self, rollout: Rollout) -> dict[str, Any]:
+        track = rollout.tokens
+        assert track is not None
+        labels = [token if sampled else -100 for token, sampled in zip(track.completion_ids, track.mask, strict=True)]
+        return {"input_ids": track.ids, "labels": [-100] * len(track.prompt_ids) + labels}
 
 
 class _Texts:
     """Writes conversations as text, without the tokens that trainers add at its ends."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, max_tokens: int | None) -> None:
         self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
         self._renderer = Renderer(tokenizer, {})
         self._marker = self._turn_marker()
 
-    def __call__(self, rollout: Rollout) -> dict[str, Any]:
+    def problem(self, rollout: Rollout) -> str | None:
+        if problem := _conversation_problem(rollout):
+            return problem
+        if any(_begins_with_space(message) for message in rollout.output):
+            return "a turn begins with white space, which hides its marker from trainers"
+        written = self._render(rollout)
+        return written.problem or too_long(self._renderer.encode(written.text), self._max_tokens)
+
+    def columns(self, rollout: Rollout) -> dict[str, Any]:
+        return {"text": self._render(rollout).text}
+
+    def _render(self, rollout: Rollout) -> Rendered:
         messages = [self._shown(message) for message in rollout.output]
-        rendered = self._renderer.render(messages, tools=rollout.tools or None)
-        self._check(rendered, messages, rollout)
-        if self._tokenizer.eos_token and rendered.rstrip().endswith(self._tokenizer.eos_token):
-            rendered = rendered.rstrip()  # else TRL appends a second one
+        written, problem = rendered(self._renderer, messages, rollout)
+        if problem is not None:
+            return Rendered(written, problem)
+        self._check(written, messages)
+        if self._tokenizer.eos_token and written.rstrip().endswith(self._tokenizer.eos_token):
+            written = written.rstrip()  # else TRL appends a second one
         if self._tokenizer.bos_token and self._tokenizer.encode("")[:1] == [self._tokenizer.bos_token_id]:
-            rendered = rendered.removeprefix(self._tokenizer.bos_token)
-        return {"text": rendered}
+            written = written.removeprefix(self._tokenizer.bos_token)
+        return Rendered(written)
 
     def _shown(self, message: Message) -> Message:
         # The system prompt is the author's own, who may mean the control tokens in it, such as <think>.
@@ -131,14 +175,14 @@ class _Texts:
             return self._renderer.neutral(message)
         return {**message, "content": message["content"] or ""}  # some templates print None
 
-    def _check(self, rendered: str, messages: Sequence[Message], rollout: Rollout) -> None:
+    def _check(self, written: str, messages: Sequence[Message]) -> None:
         """See that the text shows what the assistant did, and where.
 
         Raises:
             TemplateError: It does not.
         """
         turns = sum(message["role"] == "assistant" for message in messages)
-        if (marked := rendered.count(self._marker)) < turns:
+        if (marked := written.count(self._marker)) < turns:
             raise TemplateError(
                 f"the chat template marks {marked} of {turns} turns of the assistant, so its text can't be told from "
                 "what tools answer: use the form 'messages' or 'tokens'"
@@ -160,3 +204,10 @@ class _Texts:
         pairs = zip(opened[len(before) :], closed[len(before) :], strict=False)
         shared = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         return shared.strip().partition("\n")[0]
+
+
+_WRITERS: dict[Form, Callable[[Any, int | None], _Messages | _Texts | _Tokens]] = {
+    "messages": _Messages,
+    "text": _Texts,
+    "tokens": _Tokens,
+}

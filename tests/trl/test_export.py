@@ -17,6 +17,7 @@ from gym_adapters.trl.testing import char_tokenizer, tiny_model
 from gym_core import (
     ChatTemplate,
     Environment,
+    GymError,
     Rollout,
     Sampled,
     Task,
@@ -297,3 +298,53 @@ def test_text_is_refused_where_what_tools_answer_is_in_the_assistant_s_turn(roll
         assert sft_rows(rollouts[:1], "text", tokenizer=known_tokenizer(name))
     with pytest.raises(TemplateError, match="marks 2 of 4 turns of the assistant"):
         sft_rows(rollouts[:1], "text", tokenizer=known_tokenizer("gemma4"))
+
+
+def turns_of(*sizes):
+    """A rollout of turns of so many characters, which are tokens here."""
+    said = [message for size in sizes for message in (user("q"), assistant("a" * size))]
+    return Rollout(1.0, said, turns=len(sizes))
+
+
+@pytest.mark.parametrize("form", ["messages", "text"])
+def test_rows_of_too_many_tokens_are_left_out_with_the_reason(tokenizer, form):
+    played = [turns_of(3), turns_of(400), turns_of(3, 400), turns_of(5)]
+    rows = sft_rows(played, form, tokenizer=tokenizer, max_tokens=300)
+    assert len(rows) == 2
+    assert rows.dropped == {"it has more than 300 tokens": 2}
+    assert "| it has more than 300 tokens | 2 |" in rows.card
+
+
+def test_rows_of_too_many_sampled_tokens_are_left_out(rollouts):
+    lengths = [len(row["input_ids"]) for row in sft_rows(rollouts, "tokens")]
+    rows = sft_rows(rollouts, "tokens", max_tokens=min(lengths))
+    assert [len(row["input_ids"]) for row in rows] == [min(lengths)] * lengths.count(min(lengths))
+
+
+def test_pairs_and_kto_rows_end_before_the_turn_that_makes_them_too_long(tokenizer):
+    played = [turns_of(3, 400), replace(turns_of(4, 5), reward=0.0), turns_of(400)]
+    rows = kto_rows(played, tokenizer=tokenizer, max_tokens=300)
+    assert sorted(len(row["completion"][0]["content"]) for row in rows) == [3, 4, 5]
+    assert rows.dropped == {"it has more than 300 tokens": 1}
+    (pair,) = preference_pairs(played, tokenizer=tokenizer, max_tokens=300)
+    assert [len(pair[side][0]["content"]) for side in ("chosen", "rejected")] == [3, 4]
+    with pytest.raises(GymError, match="max_tokens needs a tokenizer"):
+        kto_rows(played, max_tokens=300)
+
+
+def test_a_row_that_the_template_can_not_write_costs_itself_only(rollouts, tokenizer):
+    strict = copy.deepcopy(tokenizer)
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system prompts') }}{% endif %}"
+    strict.chat_template = refusal + strict.chat_template
+    refused = Rollout(1.0, [system("s"), user("q"), assistant("a")], turns=1)
+    rows = sft_rows([refused, Rollout(1.0, [user("q"), assistant("a")], turns=1)], "text", tokenizer=strict)
+    assert len(rows) == 1
+    assert rows.dropped == {"the chat template can't write it (no system prompts)": 1}
+
+
+def test_a_turn_that_begins_with_white_space_is_not_text(tokenizer):
+    padded = Rollout(1.0, [user("q"), assistant("\n a")], turns=1)
+    assert sft_rows([padded], "text", tokenizer=tokenizer).dropped == {
+        "a turn begins with white space, which hides its marker from trainers": 1
+    }
+    assert len(sft_rows([padded])) == 1

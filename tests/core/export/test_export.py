@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -125,7 +126,12 @@ def test_calls_that_are_no_json_objects_enter_as_tokens_only(arguments):
 
 def test_a_conversation_in_which_the_assistant_says_nothing_is_left_out():
     assert sft_rows([played(1.0)]).dropped == {"the assistant says nothing": 1}
-    assert kto_rows([played(1.0)]).dropped == {"it has no turn that a chat template can write": 1}
+    assert kto_rows([played(1.0)]).dropped == {"the assistant says nothing": 1}
+    shots = [user("1+1"), assistant("2"), user("2+2")]
+    assert sft_rows([played(1.0, opening=shots)]).dropped == {"the assistant says nothing": 1}
+
+
+NEEDED = "a tokenizer is needed for the form 'text' and for max_tokens of messages, and for nothing else"
 
 
 @pytest.mark.parametrize(
@@ -133,11 +139,11 @@ def test_a_conversation_in_which_the_assistant_says_nothing_is_left_out():
     [
         ({"best_of": 0}, "best_of must be at least 1, not 0"),
         ({"form": "sharegpt"}, "form must be one of 'messages', 'text', 'tokens', not 'sharegpt'"),
-        ({"form": "text"}, "a tokenizer is needed for the form 'text', and for no other; the form is 'text'"),
-        (
-            {"tokenizer": object()},
-            "a tokenizer is needed for the form 'text', and for no other; the form is 'messages'",
-        ),
+        ({"form": "text"}, f"{NEEDED}; the form is 'text', max_tokens None"),
+        ({"tokenizer": object()}, f"{NEEDED}; the form is 'messages', max_tokens None"),
+        ({"max_tokens": 9}, f"{NEEDED}; the form is 'messages', max_tokens 9"),
+        ({"form": "tokens", "tokenizer": object()}, f"{NEEDED}; the form is 'tokens', max_tokens None"),
+        ({"max_tokens": 0, "tokenizer": object()}, "max_tokens must be at least 1, not 0"),
     ],
 )
 def test_bad_input_is_refused(options, sentence):
@@ -278,7 +284,23 @@ def test_rollouts_of_different_tasks_or_tools_make_no_pair():
 
 def test_turns_of_the_opening_are_nobody_s_to_train_on():
     shots = [user("1+1"), assistant("2"), user("2+2")]
-    assert [said_in(row["completion"]) for row in kto_rows([played(1.0, "4", opening=shots)])] == [["4"]]
+    rollouts = [played(1.0, "4", opening=shots), played(0.0, "5", opening=shots)]
+    by_hand = [replace(one, turns=0, task=Task([])) for one in rollouts]
+    for those in (rollouts, [replace(one, turns=0) for one in rollouts], by_hand):
+        assert [said_in(row["completion"]) for row in kto_rows(those)] == [["4"], ["5"]]
+        assert [said_in(row["chosen"]) for row in preference_pairs(those)] == [["4"]]
+
+
+def test_a_line_by_hand_trains_all_turns_after_the_last_message_of_the_user():
+    by_hand = replace(played(1.0, calls(), answers("4"), "4"), turns=0, task=Task([]))
+    assert len(kto_rows([by_hand])) == 2
+
+
+def test_the_task_of_a_line_without_one_is_its_opening():
+    by_hand = [Rollout(1.0, [user(asked), assistant("4")]) for asked in ("2+2", "2+2", "3+1")]
+    names = [row["gym_task"] for row in kto_rows(by_hand)]
+    assert len(names) == len(set(names)) == 2
+    assert [row["gym_task"] for row in sft_rows(by_hand)] == names
 
 
 def test_a_rollout_takes_part_up_to_a_call_that_no_template_can_write():
