@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-_MOST_SAMPLED_S = 0.1
-"""Seconds that one look can account for at most: the looking process may have been kept from a core itself."""
+_LEAST_SAMPLED_S, _MOST_SAMPLED_S = 0.01, 0.1
+"""Seconds that one look can account for: a shorter time tells nothing, and in a longer one the looking process may have
+been kept from a core itself."""
 
 
 def cpu_s(pid: int) -> float:
@@ -28,7 +29,7 @@ def oom_kills() -> int | None:
 
 
 class Usage:
-    """What a process and its descendants use from now on; `look` at them every few hundredths of a second.
+    """What a process and its descendants use from now on; `look` at them every few hundredths of a second, or oftener.
 
     No clock of the kernel counts processes that come and go between two looks. A process seen for the first time while
     it runs therefore stands for those before it: it counts for the whole time since the last look, less the share it
@@ -49,6 +50,8 @@ class Usage:
     def look(self) -> None:
         """Bring both figures up to date."""
         now_s = time.monotonic()
+        if now_s - self._looked_s < _LEAST_SAMPLED_S:
+            return
         since_s, self._looked_s = min(now_s - self._looked_s, _MOST_SAMPLED_S), now_s
         is_awake = False
         for pid, threads in _tree(self._root):

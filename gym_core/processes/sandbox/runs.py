@@ -9,7 +9,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -18,8 +19,9 @@ from gym_core.processes.functions import function_name, pickled_arguments
 from gym_core.processes.sandbox import caller
 from gym_core.processes.sandbox.backends import Backend, Forks
 from gym_core.processes.sandbox.programs import bubblewrap
+from gym_core.processes.sandbox.slots import Slot, Slots
 from gym_core.processes.sandbox.watch import Ran, Request, watch_program
-from gym_core.processes.zygote import RefusedError
+from gym_core.processes.zygote import RefusedError, forget_in_forks
 
 Isolation = Literal["namespaces", "bubblewrap", "none"]
 """Ways to isolate. "none" is for trusted code: it has limits and a directory of its own, and sees the whole machine."""
@@ -28,7 +30,9 @@ PROCESSES = 8
 OPEN_FILES = 128
 DISK_BYTES = 64 << 20
 _CALLER = Path(caller.__file__).read_text(encoding="utf-8")
-_shared: dict[tuple[int, tuple[str, ...]], Sandbox] = {}  # by process and modules
+_ASLEEP = 16  # how many times as many runs there may be as are awake
+_MOST_THREADS = 64
+_shared: dict[tuple[str, ...], Sandbox] = {}  # by modules
 
 
 class Sandbox:
@@ -36,7 +40,7 @@ class Sandbox:
 
     A run can read the standard library, the imported packages, the system's programs and its own files; it can write to
     its own directory, in memory; it has no network. Usable from any thread and any event loop. No run outlives `close`,
-    nor this process.
+    nor this process. A process that is forked from this one, or gets the sandbox pickled, has runs of its own.
 
     Attributes:
         modules: What is imported already when a program starts.
@@ -44,7 +48,7 @@ class Sandbox:
     Args:
         modules: What is imported already when a program starts, such as `numpy`. No other package can be imported.
         isolation: A way to isolate, or one's own back end. None takes namespaces, or else bubblewrap, or else refuses.
-        size: The most runs at a time; the default is one per core, at most 4. Further ones queue.
+        size: The most runs that are awake at a time; the default is one per core, at most 4. Further ones queue.
     """
 
     def __init__(
@@ -54,10 +58,13 @@ class Sandbox:
             raise ValueError(f"isolation must be one of {get_args(Isolation)}, not {isolation!r}")
         self.modules = tuple(modules)
         self._isolation = isolation
-        self._backend: Backend | None = None
-        self._opening = threading.Lock()
+        self._size = size or min(4, os.cpu_count() or 1)
         self._closed = threading.Event()
-        self._threads = ThreadPoolExecutor(size or min(4, os.cpu_count() or 1), thread_name_prefix="gym-sandbox")
+        self._set_up()
+        forget_in_forks(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Sandbox, self.modules, isolation=self._isolation, size=self._size), ()
 
     async def run(
         self,
@@ -102,14 +109,11 @@ class Sandbox:
             "limits": limits,
         }
         request = Request(_encode(header, stdin), limits, sleep_s, wall_s, output_bytes)
-        try:
-            future = self._threads.submit(self._run, request)
-        except RuntimeError as error:
-            raise WorkerLostError("the sandbox is closed, it takes no more runs") from error
+        future: Future[Ran] = Future()
+        self._slots.take(partial(self._start, request, future))
         try:
             return await asyncio.wrap_future(future)
         finally:
-            future.cancel()
             request.cancelled.set()
 
     async def call(
@@ -152,14 +156,47 @@ class Sandbox:
     def close(self) -> None:
         """Kill all runs; they and those in the queue are lost."""
         self._closed.set()
+        for start in self._slots.empty():
+            start()
         self._threads.shutdown()
         if self._backend:
             self._backend.close()
 
-    def _run(self, request: Request) -> Ran:
-        if self._closed.is_set() or request.cancelled.is_set():
-            raise WorkerLostError("the run was cancelled")
-        return watch_program(self._open(), request, self._closed)
+    def forget(self) -> None:
+        """Leave threads and runs to the process that this one was forked from."""
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._backend: Backend | None = None
+        self._opening = threading.Lock()
+        self._slots = Slots(self._size)
+        most = min(_MOST_THREADS, self._size * _ASLEEP)
+        self._threads = ThreadPoolExecutor(max(self._size, most), thread_name_prefix="gym-sandbox")
+
+    def _start(self, request: Request, future: Future[Ran]) -> None:
+        try:
+            if self._closed.is_set():
+                raise RuntimeError("closed")
+            self._threads.submit(self._run, request, future)
+        except RuntimeError as error:
+            lost = WorkerLostError("the sandbox is closed, it takes no more runs")
+            lost.__cause__ = error
+            if future.set_running_or_notify_cancel():
+                future.set_exception(lost)
+
+    def _run(self, request: Request, future: Future[Ran]) -> None:
+        """Run a program in one of the threads, for a slot until it has ended or fallen asleep."""
+        slot = Slot(self._slots)
+        try:
+            if not future.set_running_or_notify_cancel():
+                return
+            if self._closed.is_set() or request.cancelled.is_set():
+                raise WorkerLostError("the run was cancelled")
+            future.set_result(watch_program(self._open(), request, self._closed, slot))
+        except BaseException as error:  # the thread's boundary: whatever it is, the caller is told
+            future.set_exception(error)
+        finally:
+            slot.leave()
 
     def _open(self) -> Backend:
         with self._opening:
@@ -173,7 +210,7 @@ class Sandbox:
 
 def shared_sandbox(modules: Sequence[str] = ()) -> Sandbox:
     """The sandbox of this process for a set of modules; closed at exit."""
-    key = (os.getpid(), tuple(modules))  # a forked process must not use its parent's zygote
+    key = tuple(modules)
     return _shared.get(key) or _shared.setdefault(key, Sandbox(modules))
 
 
@@ -188,8 +225,8 @@ def isolation_problem(way: Isolation) -> str | None:
 
 @atexit.register
 def _close_shared() -> None:
-    for key in [key for key in _shared if key[0] == os.getpid()]:
-        _shared.pop(key).close()
+    while _shared:
+        _shared.popitem()[1].close()
 
 
 def _open_way(way: str, modules: Sequence[str]) -> Backend:

@@ -15,6 +15,7 @@ from gym_core.errors import WorkerLostError
 from gym_core.processes.kernel import Usage
 from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.child import OUT_OF, STARTED
+from gym_core.processes.sandbox.slots import Slot
 from gym_core.processes.zygote import End
 
 Limit = Literal["cpu", "wall", "memory", "output", "processes", "disk"]
@@ -22,6 +23,7 @@ Limit = Literal["cpu", "wall", "memory", "output", "processes", "disk"]
 
 _OUT_OF: dict[int, Limit] = {status: name for name, status in OUT_OF.items()}
 _TICK_MS = 20
+_DOZE_S = 0.2  # a run that slept for that long is asleep, one that used as many CPU seconds is awake
 _END_S = 30.0  # for a killed run to end
 _CHUNK_BYTES = 1 << 16
 
@@ -36,7 +38,7 @@ class Ran:
         exit_status: 0 when all went well, 1 after an exception, negative for a signal, or what the code chose.
         limit: What it used up, if anything. "memory", "processes" and "disk" are told apart by the exception that the
             code let through, so a program can claim them; it never gains by that.
-        cpu_s: CPU seconds it used, by processes it has left running not counted.
+        cpu_s: CPU seconds it used.
         wall_s: Seconds from its start to its end.
     """
 
@@ -74,8 +76,14 @@ class Request:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-def watch_program(backend: Backend, request: Request, closed: threading.Event) -> Ran:
+def watch_program(backend: Backend, request: Request, closed: threading.Event, slot: Slot) -> Ran:
     """Start a run and watch it to its end, in the calling thread.
+
+    Args:
+        backend: What starts it.
+        request: The run.
+        closed: Set when the sandbox is closed.
+        slot: Left while the run is asleep.
 
     Raises:
         WorkerLostError: The run was lost, or the machine is too slow.
@@ -87,14 +95,13 @@ def watch_program(backend: Backend, request: Request, closed: threading.Event) -
         for descriptor in (out, err):
             os.set_blocking(descriptor, False)
             stack.callback(os.close, descriptor)
-        started_s = time.monotonic()
         try:
             run = backend.start(stdin, out_end, err_end, limits=request.limits)
         finally:
             os.close(out_end)
             os.close(err_end)
         stack.callback(run.close)
-        watching = _Watch(run, request, closed, {out: bytearray(), err: bytearray()}, started_s)
+        watching = _Watch(run, request, closed, {out: bytearray(), err: bytearray()}, slot)
         if not watching.until_end():
             backend.close()
             raise WorkerLostError(f"a run did not end within {_END_S:g} seconds of being killed")
@@ -120,16 +127,18 @@ class _Watch:
         request: Request,
         closed: threading.Event,
         output: dict[int, bytearray],
-        started_s: float,
+        slot: Slot,
     ) -> None:
         self.request = request
         self.output = output  # by descriptor: standard output, then standard error
-        self.started_s = started_s
         self.killed_for: Limit | None = None
         self.wall_s = 0.0
         self.usage = None if run.pid is None else Usage(run.pid)
         self._run = run
         self._closed = closed
+        self._slot = slot
+        self._started_s = time.monotonic()
+        self._left = (0.0, 0.0)  # seconds slept and CPU seconds when it last left or took its slot
         self._killed_s = float("inf")
         self._poll = select.poll()
         for descriptor in (run.fileno(), *output):
@@ -145,7 +154,7 @@ class _Watch:
         """Watch until the run has ended; False when it does not end though it was killed."""
         while True:
             ready = [descriptor for descriptor, _ in self._poll.poll(_TICK_MS)]
-            self.wall_s = time.monotonic() - self.started_s
+            self.wall_s = time.monotonic() - self._started_s
             for descriptor in self.output:
                 if descriptor in ready or self._run.fileno() in ready:
                     self._read(descriptor)
@@ -153,11 +162,23 @@ class _Watch:
                 return True
             if self._closed.is_set() or self.request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
-            if not ready and self.usage:
+            if self.usage:
                 self.usage.look()
+                self._leave_or_take_slot(self.usage)
             self._check_limits()
             if time.monotonic() > self._killed_s + _END_S:
                 return False
+
+    def _leave_or_take_slot(self, usage: Usage) -> None:
+        """Let another run go ahead while this one is asleep."""
+        slept_s, cpu_s = self._left
+        if usage.slept_s > slept_s + _DOZE_S:
+            self._slot.leave()
+        elif usage.cpu_s > cpu_s + _DOZE_S:
+            self._slot.take_again()
+        else:
+            return
+        self._left = usage.slept_s, usage.cpu_s
 
     def _check_limits(self) -> None:
         request = self.request
@@ -214,6 +235,6 @@ def _ran(watch: _Watch, end: End, *, tells_start: bool) -> Ran:
         stderr=stderr[:kept].decode(errors="replace"),
         exit_status=end.exit_status,
         limit=limit,
-        cpu_s=end.cpu_s,
+        cpu_s=max(end.cpu_s, watch.usage.cpu_s if watch.usage else 0.0),
         wall_s=watch.wall_s,
     )

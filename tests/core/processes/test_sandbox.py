@@ -1,7 +1,9 @@
 """The sandbox: what a run can do, what it can't, and what becomes of it."""
 
 import asyncio
+import ctypes
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -9,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
-from gym_core.processes import Command, Ran, Sandbox, shared_sandbox
+from gym_core.processes import Command, Isolation, Ran, Sandbox, shared_sandbox
 
 ROOT = str(Path(__file__).parents[3])
 
@@ -169,6 +172,57 @@ async def test_a_run_that_waits_for_a_process_of_its_own_is_not_asleep(sandbox: 
         await sandbox.run(code, cpu_s=60, wall_s=0.5)
 
 
+@isolated
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "limit"),
+    [
+        ("if os.fork() == 0:\n    while True:\n        if os.fork(): os._exit(0)\n        spin()", "cpu"),
+        ("while True:\n    if os.fork() == 0: spin(); os._exit(0)\n    wait()", "cpu"),
+        ("while True:\n    for _ in range(4):\n        if os.fork() == 0: spin(); os._exit(0)\n    wait()", "cpu"),
+        (
+            "import threading\nfor _ in 'abc': threading.Thread(target=lambda: [spin() for _ in iter(int, 1)]).start()",
+            "cpu",
+        ),
+        ("os.system('while true; do /bin/true; done')", "cpu"),
+        ("os.system('sleep 60')", "wall"),
+        ("import ctypes\nlibc = ctypes.CDLL(None)\nif libc.vfork() == 0: libc.pause()", "wall"),
+        ("import sys\nwhile True: print(1, flush=True); time.sleep(0.001)", "wall"),
+        ("os.system('kill -STOP $$; true')", "wall"),
+    ],
+)
+async def test_processes_and_threads_count_together(sandbox: Sandbox, code: str, limit: str) -> None:
+    before = "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\ndef spin():\n"
+    before += "    until = time.monotonic() + 0.003\n    while time.monotonic() < until: pass\n"
+    before += "def wait():\n    try: os.wait()\n    except ChildProcessError: pass  # which comes when all have ended\n"
+    ran = await sandbox.run(before + code + "\ntime.sleep(60)", cpu_s=1.0, sleep_s=1.0)
+    assert ran.limit == limit
+
+
+@isolated
+async def test_no_program_chooses_to_be_lost(sandbox: Sandbox) -> None:
+    for code in ("resource.setrlimit(resource.RLIMIT_CPU, (0, 0))", "resource.prlimit(0, resource.RLIMIT_CPU, (0, 0))"):
+        ran = await sandbox.run(f"import resource\n{code}\nwhile True: pass")
+        assert ran.exit_status == 1
+        assert "not allowed to raise maximum limit" in ran.stderr or "PermissionError" in ran.stderr
+    code = "import os\nfor pid in (os.getpid(), 0, -1):\n    try: os.kill(pid, 9)\n    except OSError: pass\n"
+    assert (await sandbox.run(code + "raise SystemExit(3)")).exit_status == 3
+
+
+@pytest.mark.slow
+async def test_sleeping_runs_keep_no_other_from_running() -> None:
+    sandbox = Sandbox(isolation="none" if REFUSAL else "namespaces", size=1)
+    await sandbox.run("pass")
+    sleeping = [asyncio.ensure_future(sandbox.run("import time; time.sleep(600)")) for _ in range(8)]
+    started_s = time.monotonic()
+    assert (await sandbox.run("print(1)")).ok
+    assert time.monotonic() - started_s < 5
+    for run in sleeping:
+        assert (await run).limit == "wall"
+    assert time.monotonic() - started_s < 12  # each slept for five seconds, all at a time
+    await asyncio.to_thread(sandbox.close)
+
+
 async def test_memory_is_limited(sandbox: Sandbox) -> None:
     ran = await sandbox.run("bytearray(1 << 30)", memory_bytes=256 << 20)
     assert ran.limit == "memory"
@@ -272,9 +326,11 @@ async def test_nothing_is_left_for_the_next_run(sandbox: Sandbox) -> None:
 async def test_runs_at_the_same_time_see_nothing_of_each_other(sandbox: Sandbox) -> None:
     first = "import os, socket, time\nopen('a', 'w').close()\ns = socket.socket(socket.AF_UNIX); s.bind('\\0name')\n"
     second = "import os, socket, time\ntime.sleep(0.2)\nprint(os.listdir())\ns = socket.socket(socket.AF_UNIX)\n"
+    own = "socket.socket(socket.AF_UNIX).bind('\\0name')\n"  # nor is the name taken
     ran = await asyncio.gather(
-        sandbox.run(first + "s.listen(); time.sleep(0.6)"), sandbox.run(second + "s.connect('\\0name')")
+        sandbox.run(first + "time.sleep(0.6)"), sandbox.run(second + own + "s.connect('\\0name')")
     )
+    assert ran[0].ok
     assert ran[1].stdout == "[]\n"
     assert "ConnectionRefusedError" in ran[1].stderr
 
@@ -319,12 +375,85 @@ async def test_there_is_no_network(sandbox: Sandbox, family: str) -> None:
         "memfd_create(b'x', 0)",
         "syscall(425, 1, 0)",  # io_uring_setup
         "setrlimit(6, b'\\xff' * 16)",  # RLIMIT_NPROC
+        "prlimit(0, 0, b'\\0' * 16, 0)",  # RLIMIT_CPU, to be killed by the kernel
+        "prctl(22, 1, 0, 0, 0)",  # PR_SET_SECCOMP
+        "nice(1)",
+        "sched_setscheduler(0, 5, b'\\0' * 4)",  # SCHED_IDLE
+        "sched_setaffinity(0, 8, b'\\1' + b'\\0' * 7)",
+        "sync() or libc.syncfs(0)",
+        "semget(0, 32000, 0o600)",
+        "msgget(0, 0o600)",
+        "mq_open(b'/x', 0o102, 0o600, None)",
+        "timer_create(0, None, ctypes.byref(ctypes.c_void_p()))",
+        "timerfd_create(0, 0)",
+        "signalfd(-1, b'\\0' * 128, 0)",
+        "inotify_init1(0)",
+        "fanotify_init(0, 0)",
+        "syscall(206 if x86 else 0, 1, ctypes.byref(ctypes.c_long()))",  # io_setup
+        "syscall(250 if x86 else 219, 0, 0, 0)",  # keyctl
+        "mlockall(2)",
+        "memfd_secret(0)" if hasattr(ctypes.CDLL(None), "memfd_secret") else "syscall(447, 0)",
+        "socket(1, 2, 0)",  # datagrams
+        "listen(0, 1)",
+        "setsockopt(0, 1, 7, b'\\0' * 4, 4)",
+        "fcntl(0, 1031, 1 << 20)",  # F_SETPIPE_SZ
+        "fcntl(0, 1024, 0)",  # F_SETLEASE
     ],
 )
 async def test_doors_to_the_kernel_are_shut(sandbox: Sandbox, call: str) -> None:
     code = "import ctypes, errno, platform\nx86 = platform.machine() == 'x86_64'\n"
     code += "libc = ctypes.CDLL(None, use_errno=True)\n"
     assert await lines(sandbox, code + f"print(libc.{call}, ctypes.get_errno() == errno.EPERM)") == ["-1 True"]
+
+
+@isolated
+@pytest.mark.slow
+async def test_what_programs_usually_ask_of_the_kernel_is_allowed(sandbox: Sandbox) -> None:
+    for code in ORDINARY:
+        ran = await sandbox.run(code)
+        assert ran.ok, (code, ran)
+
+
+ORDINARY = [
+    "import subprocess\nassert subprocess.check_output('echo 1 | cat; (true) & wait', shell=True) == b'1\\n'",
+    "import os\nassert os.system('true') == 0 and os.popen('echo 1').read() == '1\\n'",
+    "import concurrent.futures as c\nwith c.ThreadPoolExecutor(4) as pool: assert sum(pool.map(abs, range(9))) == 36",
+    "import asyncio\nasync def main():\n    cat = await asyncio.create_subprocess_exec('cat', stdin=-1, stdout=-1)\n"
+    "    assert (await cat.communicate(b'1'))[0] == b'1' and await asyncio.to_thread(abs, -1)\nasyncio.run(main())",
+    "import sqlite3\nc = sqlite3.connect('x.db')\nc.execute('create table a(b)')\n"
+    "c.execute('insert into a values (1)')\nc.commit()\nassert c.execute('select * from a').fetchall() == [(1,)]",
+    "import os, shutil, tempfile\nos.makedirs('a/b'); open('a/b/c', 'w').close(); shutil.copytree('a', 'd')\n"
+    "os.rename('d', 'e'); shutil.rmtree('a'); os.symlink('e', 'f'); os.utime('e'); os.mkfifo('g'); tempfile.mkdtemp()",
+    "import fcntl, mmap, os, signal, socket\nfile = open('x', 'w'); fcntl.lockf(file, fcntl.LOCK_EX)\n"
+    "fcntl.flock(file, fcntl.LOCK_EX); mmap.mmap(-1, 4096); a, b = socket.socketpair(); a.send(b'1'); b.recv(1)\n"
+    "signal.signal(14, lambda *_: 0); signal.setitimer(signal.ITIMER_REAL, 0.01); signal.pause(); os.isatty(0)",
+    "import multiprocessing\np = multiprocessing.Process(target=print); p.start(); p.join(); assert p.exitcode == 0",
+]
+
+
+@isolated
+@pytest.mark.slow
+async def test_kernel_memory_stays_bounded(sandbox: Sandbox) -> None:
+    code = "import fcntl, os, socket, struct\nkept = []\ntry:\n    while True: kept.append(socket.socketpair())\n"
+    code += (
+        "except OSError: print(len(kept))\nfor pair in kept:\n    for end in pair:\n        end.setblocking(False)\n"
+    )
+    code += "        try:\n            while True: end.send(b'x' * 65536)\n        except OSError: pass\n"
+    code += "kept[0][0].close(); file = open('x', 'w')\n"
+    code += "for n in range(100_000): fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * n)\nprint('done')"
+    before = _slab_mb()
+    running = asyncio.ensure_future(sandbox.run(code))
+    most = before
+    while not running.done():
+        await asyncio.sleep(0.01)
+        most = max(most, _slab_mb())
+    assert (await running).stdout.splitlines()[-1] == "done"
+    assert most - before < 100  # one such run of eight processes takes less than it may take of its own memory
+
+
+def _slab_mb() -> int:
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) >> 10 for line in meminfo if line.startswith("Slab:"))
 
 
 @isolated
@@ -455,7 +584,7 @@ def test_an_unknown_isolation_is_refused() -> None:
 
 async def test_a_module_that_cannot_be_imported_is_told() -> None:
     sandbox = Sandbox(["no_such_module"], isolation="none", size=1)
-    with pytest.raises(WorkerLostError, match="No module named 'no_such_module'"):
+    with pytest.raises(WorkerLostError, match=r"^a child process could not import no_such_module: Module"):
         await sandbox.run("pass")
     sandbox.close()
 
@@ -563,6 +692,44 @@ def test_no_process_outlives_a_killed_parent() -> None:
     parent.wait()
     assert none_within(5, "54324\0")
     os.killpg(parent.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isolation", ["none", *([] if REFUSAL else ["namespaces"])])
+def test_a_forked_process_has_runs_of_its_own(isolation: Isolation) -> None:
+    sandbox = Sandbox(isolation=isolation, size=1)
+
+    async def fork_while_it_runs() -> tuple[Ran, bytes]:
+        running = asyncio.ensure_future(sandbox.run("import time; time.sleep(1); print(1)"))
+        await asyncio.sleep(0.5)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:  # it must never come back into pytest
+            try:
+                os.write(writer, in_a_thread(sandbox).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        answer = await asyncio.to_thread(os.read, reader, 100)
+        await asyncio.to_thread(os.waitpid, pid, 0)
+        os.close(reader)
+        return await running, answer
+
+    def in_a_thread(sandbox: Sandbox) -> str:
+        with ThreadPoolExecutor(1) as pool:  # the forked thread has a running loop
+            return pool.submit(lambda: asyncio.run(sandbox.run("print(2)")).stdout).result(10)
+
+    ours, theirs = asyncio.run(fork_while_it_runs())
+    assert (ours.stdout, theirs) == ("1\n", b"2\n")
+    assert asyncio.run(sandbox.run("print(3)")).stdout == "3\n"
+    sandbox.close()
+
+
+def test_a_sandbox_can_be_pickled() -> None:
+    copy = pickle.loads(pickle.dumps(Sandbox(["json"], isolation="none", size=1)))
+    assert copy.modules == ("json",)
+    assert asyncio.run(copy.run("import sys; print('json' in sys.modules)")).stdout == "True\n"
+    copy.close()
 
 
 async def test_a_process_shares_one_sandbox_for_each_set_of_modules() -> None:

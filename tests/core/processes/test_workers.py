@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import mmap
 import os
 import pickle
 import re
@@ -171,6 +172,35 @@ def write_pid_and(path: str, name: str) -> None:
     globals()[name]()
 
 
+def compute_in_a_thread(seconds: float) -> float:
+    thread = threading.Thread(target=compute, args=(seconds,))
+    thread.start()
+    thread.join()
+    return 1.0
+
+
+def compute_in_a_process(seconds: float) -> float:
+    pid = os.fork()
+    if pid == 0:
+        compute(seconds)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return 1.0
+
+
+def compute(seconds: float) -> None:
+    until_s = time.thread_time() + seconds
+    while time.thread_time() < until_s:
+        sum(range(1000))
+
+
+MAPPED = mmap.mmap(-1, 1 << 30)  # as a large library may
+
+
+def mapped_bytes() -> int:
+    return len(MAPPED)
+
+
 # The tests.
 
 
@@ -302,6 +332,23 @@ async def test_sleep_is_not_cpu_time(workers: Workers) -> None:
     assert await workers.call(sleep, 0.4, cpu_s=0.1) == "slept"
     with pytest.raises(WorkerHungError, match=r"slept for more than 0\.2 seconds"):
         await workers.call(sleep, 60, sleep_s=0.2)
+
+
+@pytest.mark.slow
+async def test_a_worker_whose_threads_or_processes_compute_is_not_asleep(workers: Workers) -> None:
+    assert await workers.call(compute_in_a_thread, 1.0, sleep_s=0.3) == 1.0
+    assert await workers.call(compute_in_a_process, 1.0, sleep_s=0.3) == 1.0
+    with pytest.raises(WorkerHungError, match=r"more than 0\.3 CPU seconds"):
+        await workers.call(compute_in_a_process, 60.0, cpu_s=0.3)
+
+
+@pytest.mark.slow
+async def test_memory_is_limited_above_what_the_modules_map() -> None:
+    workers = Workers(1, memory_bytes=64 << 20)
+    assert await workers.call(mapped_bytes) == 1 << 30
+    with pytest.raises(WorkerHungError, match="bytes of memory"):
+        await workers.call(fill_memory)
+    workers.close()
 
 
 @pytest.fixture
