@@ -15,13 +15,15 @@ from gym_core.processes.kernel.calls import (
 from gym_core.processes.kernel.filter import system_call_filter
 from gym_core.processes.kernel.limits import limit_kernel_memory, mapped_bytes, set_limits
 from gym_core.processes.kernel.namespaces import BOX, DEVICES, Host, enter_namespaces, hide_host, isolate_run
-from gym_core.processes.kernel.usage import Usage, cpu_s, oom_kills
+from gym_core.processes.kernel.ps import PsUsage
+from gym_core.processes.kernel.usage import Usage, cpu_s, oom_kills, usage_of
 
 __all__ = [
     "BOX",
     "CLONE_NEWPID",
     "DEVICES",
     "Host",
+    "PsUsage",
     "Usage",
     "adopt_orphans",
     "cpu_s",
@@ -38,4 +40,5 @@ __all__ = [
     "set_pid_namespace",
     "system_call_filter",
     "unshare",
+    "usage_of",
 ]

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Mapping
 
 _MAPPED_BYTES = 256 << 20  # by the interpreter and its modules, where /proc does not tell
@@ -35,7 +36,7 @@ def set_limits(limits: Mapping[str, float], mapped: int) -> None:
     if "cpu_s" in limits:
         cpu_s = math.ceil(limits["cpu_s"])  # the kernel counts whole seconds
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    if "memory_bytes" in limits:
+    if "memory_bytes" in limits and sys.platform != "darwin":  # which refuses it
         resource.setrlimit(resource.RLIMIT_AS, (mapped + int(limits["memory_bytes"]),) * 2)
     kernel_names = {"processes": "RLIMIT_NPROC", "disk_bytes": "RLIMIT_FSIZE", "open_files": "RLIMIT_NOFILE"}
     for name, kernel_name in kernel_names.items():

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from gym_core.processes.kernel.ps import PsUsage
+
 _LEAST_SAMPLED_S, _MOST_SAMPLED_S = 0.01, 0.1
 """Seconds that one look can account for: a shorter time tells nothing, and in a longer one the looking process may have
 been kept from a core itself."""
@@ -64,6 +66,11 @@ class Usage:
             self.cpu_s += used_s
         if not is_awake:
             self.slept_s += since_s
+
+
+def usage_of(pid: int) -> Usage | PsUsage:
+    """The usage of a process, as this system tells it."""
+    return Usage(pid) if os.path.exists("/proc/self/task") else PsUsage(pid)
 
 
 def _tree(root: int) -> Iterator[tuple[int, list[str]]]:

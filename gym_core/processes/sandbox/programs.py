@@ -14,7 +14,7 @@ from gym_core.errors import WorkerLostError
 from gym_core.processes.kernel import BOX, DEVICES, oom_kills
 from gym_core.processes.sandbox import child
 from gym_core.processes.sandbox.backends import BOX_ENV, ENV
-from gym_core.processes.zygote import End, RefusedError
+from gym_core.processes.zygote import End, RefusedError, Waiter
 
 # The file system of the program may not have this package.
 _BOOT = """
@@ -32,7 +32,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "gym_core
 main()
 """
 _KERNEL = "gym_core.processes.kernel"
-_SOURCES = [f"{_KERNEL}.{name}" for name in ("calls", "filter", "limits", "namespaces", "usage")]
+_SOURCES = [f"{_KERNEL}.{name}" for name in ("calls", "filter", "limits", "namespaces", "ps", "usage")]
 _SOURCES += [_KERNEL, child.__name__]  # each after those that it imports
 _SIGNALLED = 128  # a shell's exit status for signal n, and bubblewrap's, is this and n
 
@@ -80,13 +80,13 @@ class Program:
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Mapping[str, float]) -> None:
         self.pid: int | None = process.pid
         self._process = process
-        self._pidfd = os.pidfd_open(process.pid)
+        self._waiter = Waiter(process)
         self._cpu_s = limits["cpu_s"]
         self._oom_kills = oom_kills()
         self._is_killed = False
 
     def fileno(self) -> int:
-        return self._pidfd
+        return self._waiter.fileno()
 
     def kill(self) -> None:
         self._is_killed = True
@@ -94,24 +94,22 @@ class Program:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> End:
-        _, status, usage = os.wait4(self._process.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
-        exit_status = self._process.returncode
+        exit_status, cpu_s = self._waiter.wait()
         # The code can kill itself, but not the program that isolates it.
         is_lost = exit_status == -signal.SIGKILL or self._oom_kills != oom_kills()
         if exit_status > _SIGNALLED:
             exit_status = _SIGNALLED - exit_status
-        cpu_s, is_killed = usage.ru_utime + usage.ru_stime, exit_status == -signal.SIGKILL
+        is_killed = exit_status == -signal.SIGKILL
         has_met_limit = exit_status == -signal.SIGXCPU or (is_killed and cpu_s >= self._cpu_s)
         if self._is_killed or has_met_limit:
             return End(exit_status, cpu_s, "cpu" if has_met_limit and not self._is_killed else None)
         return End(exit_status, cpu_s, is_lost=is_killed and is_lost)
 
     def close(self) -> None:
-        if self._process.returncode is None:
+        if not self._waiter.has_ended():
             self.kill()
-            self._process.wait()
-        os.close(self._pidfd)
+        self._waiter.wait()
+        self._waiter.close()
 
 
 def bubblewrap(disk_bytes: int) -> Command:

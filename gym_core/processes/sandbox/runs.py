@@ -249,7 +249,8 @@ def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str])
             problems.append(f"{way}: {error}")
     raise WorkerLostError(
         f"a sandbox must isolate the code it runs, and can't here ({'; '.join(problems)}); "
-        "Sandbox(isolation='none') runs code that you trust"
+        "Sandbox(isolation=Docker('python:3.12-slim')) runs it in containers, on Linux and macOS; "
+        "on Linux, Sandbox(isolation='none') runs code that you trust; on Windows, use WSL"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.kernel import Usage
+from gym_core.processes.kernel import PsUsage, Usage, usage_of
 from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.child import OUT_OF, STARTED
 from gym_core.processes.sandbox.slots import Slot
@@ -110,6 +111,8 @@ def watch_program(backend: Backend, request: Request, closed: threading.Event, s
 
 def _sealed(data: bytes) -> int:
     """A descriptor from which data can be read, and that nobody can write to."""
+    if not hasattr(os, "memfd_create"):
+        return _unnamed(data)
     import fcntl  # Windows has none, and imports this module
 
     descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -118,6 +121,14 @@ def _sealed(data: bytes) -> int:
     os.lseek(descriptor, 0, os.SEEK_SET)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return descriptor
+
+
+def _unnamed(data: bytes) -> int:
+    """A descriptor of a file without a name."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        return os.dup(file.fileno())
 
 
 class _Watch:
@@ -133,7 +144,7 @@ class _Watch:
         self.output = output  # by descriptor: standard output, then standard error
         self.killed_for: Limit | None = None
         self.wall_s = 0.0
-        self.usage = None if run.pid is None else Usage(run.pid)
+        self.usage = None if run.pid is None else usage_of(run.pid)
         self._run = run
         self._closed = closed
         self._slot = slot
@@ -169,7 +180,7 @@ class _Watch:
             if time.monotonic() > self._killed_s + _END_S:
                 return False
 
-    def _leave_or_take_slot(self, usage: Usage) -> None:
+    def _leave_or_take_slot(self, usage: Usage | PsUsage) -> None:
         """Let another run go ahead while this one is asleep."""
         slept_s, cpu_s = self._left
         if usage.slept_s > slept_s + _DOZE_S:

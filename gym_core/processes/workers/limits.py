@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from gym_core.errors import WorkerHungError, WorkerLostError
-from gym_core.processes.kernel import Usage
+from gym_core.processes.kernel import usage_of
 
 PATIENCE = 12
 """How many times its CPU seconds and its sleep a call may take in wall seconds."""
@@ -41,7 +41,7 @@ class Limits:
     def __init__(self, call: Call, pid: int) -> None:
         self._call = call
         self._started_s = time.monotonic()
-        self._usage = Usage(pid)
+        self._usage = usage_of(pid)
 
     def check(self) -> None:
         """Raise WorkerHungError or WorkerLostError when a limit is met or nobody waits; call it now and then."""

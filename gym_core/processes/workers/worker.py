@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import select
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
 from gym_core.processes.workers.limits import Call, Limits
-from gym_core.processes.zygote import Child, Zygote, allowed_environment
+from gym_core.processes.zygote import Child, Spawned, Spawner, Zygote, allowed_environment, missing
 
 _START_S = 300.0  # for a worker to import what its zygote can't
 _SEND_S = 5.0  # for a worker to read a call
@@ -31,10 +32,10 @@ class Worker:
 
     def __init__(self, memory_bytes: int | None) -> None:
         self._memory_bytes = memory_bytes
-        self._zygote: Zygote | None = None
+        self._zygote: Zygote | Spawner | None = None
         self._imported = set[str]()  # modules that need no import any more
         self._threaded: list[str] = []  # modules whose import starts threads: no process with threads may fork
-        self._child: Child | None = None
+        self._child: Child | Spawned | None = None
         self._is_ready = False  # it has said so
         self._is_used = False  # it has answered a call
 
@@ -92,7 +93,7 @@ class Worker:
 
     def _start(self, call: Call) -> None:
         self.close()
-        self._zygote = Zygote([_LIVE], env=allowed_environment(), check=call.check_wanted)
+        self._zygote = _start_zygote(call)
         self._imported = set(self._threaded)
 
     def _import(self, call: Call) -> None:
@@ -179,6 +180,14 @@ class Worker:
             self._child.close()
             self._channel.close()
         self._child, self._is_ready, self._is_used = None, False, False
+
+
+def _start_zygote(call: Call) -> Zygote | Spawner:
+    if not missing():
+        return Zygote([_LIVE], env=allowed_environment(), check=call.check_wanted)
+    if os.name == "posix":
+        return Spawner([_LIVE], env=allowed_environment())
+    raise WorkerLostError("workers are for Linux, macOS and other POSIX systems; on Windows, use WSL")
 
 
 def _check_start(call: Call, deadline_s: float) -> None:

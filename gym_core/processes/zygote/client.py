@@ -18,22 +18,22 @@ from typing import Any, Literal
 
 from gym_core.errors import WorkerLostError
 from gym_core.processes.zygote.forks import forget_in_forks
+from gym_core.processes.zygote.platform import missing
 
 _START_S = 300.0  # for imports
 _END_S = 10.0
 _TICK_MS = 20
 _MESSAGE_BYTES = 1 << 16
-# These packages are stand-ins: what they would import, every process would be forked with.
-_BOOT = """
+# Its packages are stand-ins: what they would import, every process would be forked with.
+BOOT = """
 import json, sys, types
 settings = json.loads(sys.argv[1])
 sys.path[:] = settings["path"]
 for name, directory in settings["packages"].items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [directory]
-from gym_core.processes.zygote.server import serve
-serve(settings)
 """
+_SERVE = "from gym_core.processes.zygote.server import serve\nserve(settings)\n"
 
 
 class RefusedError(Exception):
@@ -79,7 +79,7 @@ class Zygote:
         check: Called every few hundredths of a second while the zygote starts; it may raise.
 
     Raises:
-        RefusedError: It could not be isolated.
+        RefusedError: It could not be isolated, or this system lacks what a zygote needs.
         WorkerLostError: It could not import a module, or died.
     """
 
@@ -93,18 +93,20 @@ class Zygote:
         env: Mapping[str, str],
         check: Callable[[], None] = lambda: None,
     ) -> None:
+        if lacking := missing():
+            raise RefusedError(f"this system lacks {lacking}")
         settings = {
             "entries": list(entries),
             "modules": list(modules),
             "isolate": isolate,
             "box_bytes": box_bytes,
             "path": import_path(),
-            "packages": _packages(entries),
+            "packages": packages(entries),
         }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, json.dumps(settings)],
+                [sys.executable, "-P", "-c", BOOT + _SERVE, json.dumps(settings)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -276,7 +278,7 @@ def import_path() -> list[str]:
     return [str(entry) or os.getcwd() for entry in sys.path]
 
 
-def _packages(entries: Sequence[str]) -> dict[str, str]:
+def packages(entries: Sequence[str]) -> dict[str, str]:
     """The packages of the zygote's own modules, and their directories."""
     top = Path(__file__).parents[2]
     names = {"gym_core.processes.zygote"} | {entry.partition(":")[0].rpartition(".")[0] for entry in entries}

@@ -6,6 +6,7 @@ import mmap
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -651,3 +652,92 @@ async def test_a_zygote_that_dies_with_a_message_unread_costs_no_call() -> None:
     os.kill(zygote, signal.SIGKILL)
     assert await calling == 3.0
     workers.close()
+
+
+# Other systems.
+
+
+LACKS_LINUX = """
+import os, socket
+pair = socket.socketpair
+def socketpair(family=socket.AF_UNIX, type=socket.SOCK_STREAM, proto=0):
+    if type == socket.SOCK_SEQPACKET:
+        raise OSError(43, "Protocol not supported")
+    return pair(family, type, proto)
+socket.socketpair = socketpair
+del os.pidfd_open, os.memfd_create
+import gym_core.processes.kernel.usage as usage
+from gym_core.processes.kernel import PsUsage
+usage.Usage = PsUsage
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ps"), reason="ps is not installed")
+def test_without_what_linux_has_workers_are_plain_processes_with_limits() -> None:
+    program = f"""{LACKS_LINUX}
+import asyncio
+from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
+from gym_core.processes import Sandbox, Workers
+from tests.core.processes.test_workers import die, double, fill_memory, loop, pid, raise_key_error, sleep
+
+async def said(call):
+    try:
+        return await call
+    except WorkerError as error:
+        return type(error).__name__ + ": " + str(error)
+
+async def main():
+    workers = Workers(1, memory_bytes=1 << 30)
+    print(await workers.call(double, 21), await workers.call(pid) == await workers.call(pid))
+    print(await said(workers.call(raise_key_error)))
+    print(await said(workers.call(die)))
+    print(await said(workers.call(fill_memory)))
+    print(await said(workers.call(loop, cpu_s=0.5)))
+    print(await said(workers.call(sleep, 60, sleep_s=0.5)))
+    print(await workers.call(double, 2))
+    await asyncio.to_thread(workers.close)
+    print(await said(Sandbox().run("pass")))
+
+asyncio.run(main())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    lines = ran.stdout.splitlines()
+    assert lines[:2] == ["42 True", "WorkerError: KeyError: 'no such key'"], ran.stderr
+    assert lines[2] == "WorkerLostError: the worker died, exit status 3"
+    assert lines[3].startswith("WorkerHungError: ")
+    assert "more than 0.5 CPU seconds" in lines[4]
+    assert "slept for more than 0.5 seconds" in lines[5]
+    assert lines[6] == "4"
+    assert "this system lacks pidfd_open, memfd_create, SOCK_SEQPACKET" in lines[7]
+    assert "Sandbox(isolation=Docker('python:3.12-slim'))" in lines[7]
+    assert len(lines) == 8
+
+
+def test_every_module_can_be_imported_without_what_windows_lacks() -> None:
+    program = """
+import asyncio, importlib, os, pkgutil, select, signal, socket, sys
+loop = asyncio.new_event_loop()
+import subprocess, concurrent.futures.thread
+sys.modules["fcntl"] = sys.modules["resource"] = None
+for module, names in {
+    os: "fork geteuid killpg memfd_create pidfd_open register_at_fork sched_getaffinity setsid wait4",
+    select: "poll",
+    signal: "ITIMER_REAL SIGKILL SIGXCPU pidfd_send_signal",
+    socket: "AF_UNIX SOCK_SEQPACKET recv_fds send_fds",
+}.items():
+    for name in names.split():
+        delattr(module, name)
+import gym_core.processes as room
+for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+    importlib.import_module(module.name)
+os.name = "nt"
+for call in (room.Workers(1).call("math:sqrt", 4.0), room.Sandbox(size=1).run("pass")):
+    try:
+        loop.run_until_complete(call)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "WorkerLostError" in ran.stdout, ran.stderr
+    assert [line.count("on Windows, use WSL") for line in ran.stdout.splitlines()] == [1, 1]
