@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from reasoning_gym.factory import DATASETS, create_dataset
 from reasoning_gym.utils import SYSTEM_PROMPTS
 
+from gym_adapters.reasoning_gym.grammar import EVALUATED
 from gym_adapters.reasoning_gym.rows import from_json, to_json
 from gym_adapters.reasoning_gym.scores import score
 from gym_core import Environment, Rollout, Score, Task, system, user
 from gym_core.errors import EnvironmentSpecError, TaskError, WorkerHungError
-from gym_core.processes import shared_workers
+from gym_core.processes import isolation_problem, shared_sandbox, shared_workers
+
+ISOLATED = ("gym_adapters.reasoning_gym.scores", "gym_adapters.reasoning_gym.warm")
 
 
 class Question(Environment):
@@ -25,11 +29,13 @@ class Question(Environment):
     Args:
         task: A task of `ReasoningGym`, or its row read back from JSON.
         cpu_s: CPU seconds the scorer may use.
+        isolation: "none" where `reasoning_gym` was asked for it.
     """
 
-    def __init__(self, task: Task, *, cpu_s: float) -> None:
+    def __init__(self, task: Task, *, cpu_s: float, isolation: Literal["none"] | None = None) -> None:
         super().__init__(task)
         self._cpu_s = cpu_s
+        self._isolation = isolation
 
     async def verify(self, rollout: Rollout) -> Score:
         """Judge the last answer by the dataset's own scorer and the stored entry, in a child process.
@@ -43,10 +49,16 @@ class Question(Environment):
             read it, or must not) and `hung` (it used up the scorer's CPU seconds or memory, or would have).
         """
         try:
-            parts = await shared_workers().call(score, rollout.last_reply, self.task.info, cpu_s=self._cpu_s)
+            parts = await self.call_scorer(score, rollout)
         except WorkerHungError:
             return Score(0.0, {"format": 1.0, "unreadable": 0.0, "hung": 1.0})
         return Score(parts.pop("reward"), parts)
+
+    async def call_scorer(self, function: Callable[[str, dict[str, Any]], Any], rollout: Rollout) -> Any:
+        """What a function of `scores` makes of the last reply: isolated, in a process of its own, if it evaluates."""
+        isolate = self.task.info["dataset"] in EVALUATED and self._isolation is None
+        call = shared_sandbox(ISOLATED).call if isolate else shared_workers().call
+        return await call(function, rollout.last_reply, self.task.info, cpu_s=self._cpu_s)
 
 
 @dataclass(frozen=True)
@@ -58,12 +70,14 @@ class ReasoningGym:
         dataset: The name reasoning-gym knows it by.
         config: Its config as JSON text, size and seed included.
         cpu_s: CPU seconds the scorer may use on one answer.
+        isolation: "none" where evaluated answers are not isolated.
     """
 
     name: str
     dataset: str
     config: str
     cpu_s: float
+    isolation: Literal["none"] | None = None
 
     @cached_property
     def tasks(self) -> Iterable[Task]:
@@ -72,24 +86,35 @@ class ReasoningGym:
 
     def __call__(self, task: Task, /) -> Question:
         """An environment for one episode of this task."""
-        return Question(task, cpu_s=self.cpu_s)
+        return Question(task, cpu_s=self.cpu_s, isolation=self.isolation)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ReasoningGym, (self.name, self.dataset, self.config, self.cpu_s)  # without the tasks
+        return type(self), (self.name, self.dataset, self.config, self.cpu_s, self.isolation)  # without the tasks
 
 
-def reasoning_gym(dataset: str, *, size: int = 1000, seed: int = 0, cpu_s: float = 5.0, **config: Any) -> ReasoningGym:
+def reasoning_gym(
+    dataset: str,
+    *,
+    size: int = 1000,
+    seed: int = 0,
+    cpu_s: float = 5.0,
+    isolation: Literal["none"] | None = None,
+    **config: Any,
+) -> ReasoningGym:
     """An environment for one of reasoning-gym's datasets, such as "chain_sum".
 
     Args:
-        dataset: Its name.
-        size: The number of its tasks.
-        seed: Of their generation.
+        dataset: The dataset's name.
+        size: Number of tasks.
+        seed: Seed for the generation of the tasks.
         cpu_s: CPU seconds the scorer may use on one answer.
+        isolation: "none" to score in an ordinary child process where the scorer evaluates answers as code. Then only
+            a grammar stands between what a model writes and your files. By default such a scorer is isolated.
         config: The dataset's own settings, such as `min_terms`.
 
     Raises:
-        EnvironmentSpecError: There is no such dataset or setting, or the dataset rejects the value of one.
+        EnvironmentSpecError: There is no such dataset or setting, the dataset rejects the value of one, or its scorer
+            evaluates answers and this machine can't isolate it.
     """
     names = [name for name in DATASETS if name != "composite"]  # `gym_core.mix` is our composite
     if dataset not in names:
@@ -104,7 +129,17 @@ def reasoning_gym(dataset: str, *, size: int = 1000, seed: int = 0, cpu_s: float
         text = json.dumps(to_json(config), sort_keys=True)
     except (AssertionError, TaskError, TypeError, ValueError) as error:
         raise EnvironmentSpecError(f"{dataset!r} does not take the config {config!r}: {error}") from error
-    return ReasoningGym(dataset, dataset, text, cpu_s)
+    if dataset in EVALUATED and isolation is None and (problem := _isolation_problem()):
+        raise EnvironmentSpecError(
+            f"{dataset!r} evaluates what a model writes, which must be isolated, and can't be here ({problem}); "
+            "isolation='none' trusts a grammar to keep code out"
+        )
+    return ReasoningGym(dataset, dataset, text, cpu_s, isolation)
+
+
+@functools.cache
+def _isolation_problem() -> str | None:
+    return isolation_problem("namespaces")
 
 
 def _suggestion(word: str, possibilities: list[str]) -> str:
