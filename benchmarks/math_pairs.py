@@ -34,7 +34,7 @@ DATASETS = (
     "simple_geometry",
     "simple_integration",
 )
-"""Of reasoning-gym, those whose answers are numbers, or expressions that LaTeX writes alike but for `**`."""
+"""Datasets of reasoning-gym whose answers are numbers, or expressions that LaTeX writes alike except for `**`."""
 
 PRELUDES = (
     "Let us compute this step by step.",
@@ -66,7 +66,7 @@ class Pair:
 
 
 def golden_pairs(size: int, *, seed: int = 0) -> list[Pair]:
-    """The hard cases, and as many pairs from reasoning-gym as of LaTeX made by code."""
+    """The hard cases, then pairs from reasoning-gym and generated LaTeX in equal numbers."""
     pairs = hard_pairs(seed=seed)
     sources = (_from_reasoning_gym(seed), latex_pairs(seed=seed))
     while len(pairs) < size:
@@ -82,7 +82,7 @@ def hard_pairs(*, seed: int = 0) -> list[Pair]:
 
 
 def latex_pairs(*, seed: int = 0) -> Iterator[Pair]:
-    """Endless pairs of LaTeX made by code."""
+    """Endless pairs of generated LaTeX."""
     generator = random.Random(seed)
     kinds: list[Callable[[random.Random], tuple[str, str]]]
     kinds = [_fractions, _decimals, _roots, _polynomials, _constants, _lists]
@@ -107,7 +107,7 @@ def _from_reasoning_gym(seed: int) -> Iterator[Pair]:
 
 
 def _judged(gold: str, other: str, generator: random.Random) -> str:
-    """The answer itself, or spelled otherwise, or a wrong one."""
+    """The answer itself, another spelling of it, or a wrong one."""
     kind = generator.randrange(10)
     if kind < 3:
         return gold

@@ -7,7 +7,7 @@ from gym_core import Message, Task, assistant, tool_call, user
 
 
 def solved(x: int, y: int) -> list[Message]:
-    """An addition as the calculator is used for it."""
+    """A conversation in which the calculator solves an addition."""
     call = tool_call("calculate", json.dumps({"expression": f"{x}+{y}"}), id=f"call_{x}_{y}")
     answer: Message = {"role": "tool", "tool_call_id": call["id"], "name": "calculate", "content": str(x + y)}
     return [user(f"{x}+{y}"), assistant("", tool_calls=[call]), answer, assistant(str(x + y))]

@@ -22,7 +22,7 @@ from statistics import fmean
 from typing import Any
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # TRL's own switch for its notice on rollout_func
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads else spin while they wait for each other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise torch's threads spin while they wait for each other
 
 import torch
 from peft import LoraConfig
@@ -37,14 +37,14 @@ from gym_adapters.trl import add_tool_template, gym_dataset, gym_reward, gym_rol
 
 ENVIRONMENTS = {"addition": Addition, "calculator": ShownCalculator}
 TOKENS = {"addition": 16, "calculator": 128}
-"""Of a whole completion."""
+"""Tokens per completion."""
 
 
 class Stopwatch(TrainerCallback):
     """Seconds that parts of each step take.
 
     Attributes:
-        steps: One dict a step: what TRL says of the whole `step`, and how long each part of ours took.
+        steps: One dict per step: TRL's time of the whole `step`, and the time of each part of ours.
         rewards: The mean reward of each step.
     """
 
@@ -61,14 +61,14 @@ class Stopwatch(TrainerCallback):
         self._parts[name] = self._parts.get(name, 0.0) + time.perf_counter() - started_s
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Close the books of a step."""
+        """Record the step that has ended."""
         if "reward" in logs:
             self.steps.append({"step": logs["step_time"], **self._parts})
             self.rewards.append(round(logs["reward"], 3))
             self._parts = {}
 
     def split(self) -> dict[str, float]:
-        """Mean seconds a step; the first one, which warms up, is left out where there are others."""
+        """Mean seconds per step, without the first one, which warms up, where there are others."""
         steps = self.steps[1:] or self.steps
         step, rollouts, generation, rewards = (
             fmean(seconds[part] for seconds in steps) for part in ("step", "rollouts", "generation", "rewards")
@@ -119,7 +119,7 @@ def train(options: argparse.Namespace) -> tuple[GRPOTrainer, Stopwatch]:
 
 
 def load(options: argparse.Namespace) -> tuple[Any, Any]:
-    """SmolLM2 and its tokenizer; for vLLM, which loads a model by its name, from a folder it is written to.
+    """SmolLM2 and its tokenizer; vLLM loads a model by name, so for vLLM it is saved to a folder first.
 
     All weights are trained in 32-bit floats, under autocast on a GPU: steps this small are lost in bf16 ones.
     """
@@ -163,7 +163,7 @@ def config(options: argparse.Namespace) -> GRPOConfig:
 
 
 def report(options: argparse.Namespace, trainer: GRPOTrainer, watch: Stopwatch) -> dict[str, Any]:
-    """What the JSON line holds."""
+    """The contents of the JSON line."""
     libraries = ["torch", "transformers", "trl", "datasets", "peft", *["vllm"] * options.vllm]
     return {
         "date": options.date,
@@ -184,7 +184,7 @@ def report(options: argparse.Namespace, trainer: GRPOTrainer, watch: Stopwatch) 
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     made = parser(__doc__, ENVIRONMENTS, steps=50, output_dir="outputs/gpu_trl_grpo")
     made.add_argument("--lora", action="store_true", help="train LoRA adapters; the default is all weights")
     made.add_argument("--vllm", action="store_true", help="generate with vLLM in the trainer's process")

@@ -1,7 +1,7 @@
 """GRPO with Unsloth on a GPU, without vLLM: its rewritten trainer, its kernels, a LoRA, and our episodes.
 
-SmolLM2-135M adds two digits, with or without a calculator; all it learns is saved, loaded again and played again. Needs
-no network, only wheels; README.md has the list. One JSON line:
+SmolLM2-135M adds two digits, with or without a calculator; the trained model is saved, loaded and played again. It
+needs no network, only wheels; README.md has the list. One JSON line:
 
     python -m benchmarks.gpu.unsloth_grpo
     python -m benchmarks.gpu.unsloth_grpo --environment calculator --qlora
@@ -46,14 +46,14 @@ from gym_adapters.unsloth import (
 
 ENVIRONMENTS = {"addition": Addition, "calculator": ShownCalculator}
 TOKENS = {"addition": 16, "calculator": 128}
-"""Of a whole completion."""
+"""Tokens per completion."""
 MAX_PROMPT_TOKENS = 640
 PLAYED = 64
-"""Rollouts of an evaluation."""
+"""Rollouts per evaluation."""
 
 
 def train(options: argparse.Namespace) -> tuple[GRPOTrainer, dict[str, float]]:
-    """Evaluate, train, save, load again; the mean rewards of each model."""
+    """Evaluate, train, save and load again; returns the mean reward of each model."""
     env, tokens = ENVIRONMENTS[options.environment], TOKENS[options.environment]
     model, tokenizer = load(options)
     if options.environment == "calculator":
@@ -99,7 +99,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def report(options: argparse.Namespace, trainer: GRPOTrainer, rewards: dict[str, float]) -> dict[str, Any]:
-    """What the JSON line holds."""
+    """The contents of the JSON line."""
     logs = [log for log in trainer.state.log_history if "reward" in log]
     libraries = ["torch", "transformers", "trl", "datasets", "peft", "unsloth", "unsloth_zoo"]
     return {
@@ -119,7 +119,7 @@ def report(options: argparse.Namespace, trainer: GRPOTrainer, rewards: dict[str,
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     made = parser(__doc__, ENVIRONMENTS, steps=50, output_dir="outputs/gpu_unsloth_grpo")
     made.add_argument("--qlora", action="store_true", help="load the weights in 4 bits")
     return parse(made)

@@ -33,12 +33,12 @@ ENVIRONMENTS = {
     "calculator": "benchmarks.gpu.shown_calculator:ShownCalculator",
 }
 TOKENS = {"addition": (128, 16), "calculator": (512, 128)}
-"""Of a prompt and of a whole completion; characters are more of them."""
+"""Tokens per prompt and per completion; a tokenizer of characters needs more."""
 LOOP = "benchmarks.gpu.timed_loop.TimedLoop"
 
 
 def train(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train; returns what verl logged of each step."""
+    """Train; returns what verl logged for each step."""
     folder = options.output_dir
     shutil.rmtree(folder / "rollouts", ignore_errors=True)  # agent loops append to it
     save_model(folder / "model", *load(options))
@@ -93,7 +93,7 @@ def settings(options: argparse.Namespace) -> list[str]:
 
 
 def report(options: argparse.Namespace, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the JSON line holds; the first step, which warms up, is left out of the means where there are others."""
+    """The contents of the JSON line; means leave out the first step, which warms up, where there are others."""
     libraries = ["torch", "transformers", "verl", "ray", *["vllm"] * options.vllm]
     environment = "Addition" if options.environment == "addition" else "Calculator"
 
@@ -125,7 +125,7 @@ def report(options: argparse.Namespace, steps: list[dict[str, Any]]) -> dict[str
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     made = parser(__doc__, ENVIRONMENTS, steps=30, output_dir="outputs/gpu_verl_grpo")
     made.add_argument("--vllm", action="store_true", help="generate with vLLM; the default is our rollout server")
     made.add_argument("--tiny", action="store_true", help="89 thousand random weights instead of SmolLM2")

@@ -9,15 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 SMOOTH = 5
-"""Steps that each point of the picture's line is the mean of."""
+"""Steps over which each point of the picture's line is averaged."""
 
 
 class RewardCurve(TrainerCallback):
     """Prints the mean reward of every few steps as a bar, and draws all of them; give it to `callbacks`.
 
     Attributes:
-        every: Steps to a bar.
-        evaluated: Which tasks an evaluation plays, in a word.
+        every: Steps per bar.
+        evaluated: One word for the tasks that an evaluation plays.
         rewards: The mean reward of each step, in order; the trainer must log every one (`logging_steps=1`).
         held_out: The mean reward of each evaluation, by the number of steps before it.
     """

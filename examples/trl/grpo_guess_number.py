@@ -1,7 +1,7 @@
 """A model of 89 thousand parameters learns to search: a game of user turns, two minutes on a CPU, no downloads.
 
-The model is made on the spot and warmed up on random guesses, of which those of three games in ten heed the answers.
-GRPO then lets it play, and it comes close to binary search, which nobody showed it. From the root of the repository:
+The model is made on the spot and warmed up on games of random guesses; in three games of ten the guesses heed the
+answers. GRPO then lets it play, and it comes close to binary search, which nobody showed it.
 
     python -m examples.trl.grpo_guess_number
 """
@@ -26,7 +26,7 @@ from gym_adapters.trl import gym_dataset, gym_reward, gym_rollout
 from gym_adapters.trl.testing import char_tokenizer, tiny_model
 from gym_core import Task, user
 
-GOAL = 0.7  # random guesses that heed the answers have 0.66, binary search has 0.80
+GOAL = 0.7  # random guesses that heed the answers earn 0.66, binary search earns 0.80
 
 
 class SmallGuess(GuessNumber):
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"Warming up a model of {model.num_parameters():,} parameters ...", flush=True)
     chooser = random.Random(options.seed)
     warm_up(model, tokenizer, env=SmallGuess, tasks=SmallGuess.tasks, replies=heed_or_guess, chooser=chooser)
-    curve = RewardCurve(every=20, evaluated="all")  # a secret that is held out would be one never to guess
+    curve = RewardCurve(every=20, evaluated="all")  # a model would never guess a secret that was held out
     trainer = GRPOTrainer(
         model=model,
         args=config(options),
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def config(options: argparse.Namespace) -> GRPOConfig:
-    """Sixteen rollouts of each secret a step."""
+    """Sixteen rollouts of each secret per step."""
     return GRPOConfig(
         output_dir=str(options.output_dir),
         seed=options.seed,
@@ -97,7 +97,7 @@ def config(options: argparse.Namespace) -> GRPOConfig:
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=300)

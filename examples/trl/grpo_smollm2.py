@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads else spin while they wait for each other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise torch's threads spin while they wait for each other
 
 import torch
 from peft import LoraConfig
@@ -63,7 +63,7 @@ def load_model(name: str) -> tuple[Any, Any]:
 
 
 def config(options: argparse.Namespace) -> GRPOConfig:
-    """Two groups of eight completions a step; floats of 16 bits where there is a GPU."""
+    """Two groups of eight completions per step; bf16 where there is a GPU."""
     on_gpu = torch.cuda.is_available()
     return GRPOConfig(
         output_dir=str(options.output_dir),
@@ -88,7 +88,7 @@ def config(options: argparse.Namespace) -> GRPOConfig:
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=smollm2.PACKAGE)
     parser.add_argument("--steps", type=int, default=20)

@@ -1,6 +1,6 @@
 """A model of 89 thousand parameters finds out that a calculator pays: a minute on a CPU, no downloads.
 
-The model is made on the spot and warmed up on conversations of which three in ten call the calculator and the others
+The model is made on the spot and warmed up on conversations; three in ten call the calculator, and the others
 guess. GRPO then lets it play `Calculator` and rewards what is right. From the root of the repository:
 
     python -m examples.trl.quickstart
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def config(options: argparse.Namespace) -> GRPOConfig:
-    """Four groups of eight rollouts a step, and at the end all held-out tasks at once."""
+    """Four groups of eight rollouts per step; an evaluation plays all held-out tasks at once."""
     return GRPOConfig(
         output_dir=str(options.output_dir),
         seed=options.seed,
@@ -96,7 +96,7 @@ def config(options: argparse.Namespace) -> GRPOConfig:
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=80)

@@ -20,7 +20,7 @@ def load_smollm2() -> tuple[Any, Any]:
     loaded: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF_FILE, dtype=torch.float32)
     del (
         loaded.config.quantization_config
-    )  # its weights are floats by now, yet marked as quantised, which can't be saved
+    )  # its weights are floats by now, but a model marked as quantized can't be saved
     model = type(loaded)(loaded.config)
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config

@@ -16,7 +16,7 @@ from gym_core.export.selection import template_messages
 STEPS = 600
 DEMONSTRATIONS = 2000
 GOOD = 0.3
-"""The share of demonstrations that do what will pay; the others guess."""
+"""Share of the demonstrations that do what pays; the others guess."""
 
 Replies = Callable[[Task, random.Random], list[Any]]
 """What the assistant says in one demonstration of a task."""
@@ -74,7 +74,7 @@ def warm_up(
 async def _demonstrations(
     env: EnvironmentFactory, tasks: Sequence[Task], replies: Replies, *, chooser: random.Random
 ) -> list[Rollout]:
-    """Played, not written: so they can't differ from what the environment says."""
+    """Play the demonstrations, so that they can't differ from what the environment says."""
     return [
         await open_episode(env, task).run(ScriptedPolicy(replies(task, chooser)))
         for task in chooser.choices(tasks, k=DEMONSTRATIONS)

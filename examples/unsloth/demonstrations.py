@@ -10,7 +10,7 @@ from gym_core import ScriptedPolicy, rollout, write_rollouts
 
 
 def save_demonstrations(path: str, *, samples: int) -> str:
-    """Save rollouts of every task of the calculator, of which three in ten call it and the others guess; the path."""
+    """Save rollouts of every task of the calculator, three in ten of which call it; returns the path."""
     chooser = random.Random(3407)
     policies = [(task, ScriptedPolicy(call_or_guess(task, chooser))) for task in Calculator.tasks * samples]
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Direct preference optimization with QLoRA: what led to higher rewards is preferred to what led to lower ones.
+"""Direct preference optimization with QLoRA: turns that led to higher rewards are preferred.
 
 gym-core run examples.calculator:Calculator --model MODEL --base-url URL --samples 8 --limit 500
 python -m examples.unsloth.dpo_from_rollouts rollouts.jsonl

@@ -35,7 +35,7 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 )
 model = FastLanguageModel.get_peft_model(model, **lora)
 
-# %% What would go wrong is said before minutes are lost
+# %% Say what would go wrong, before minutes are lost
 args = grpo_config(
     max_seq_length=max_seq_length,
     max_prompt_tokens=max_prompt_tokens,
@@ -62,7 +62,7 @@ trainer = GRPOTrainer(
 )
 trainer.train()
 
-# %% Save, and see that what can be loaded again is what was trained
+# %% Save, and check that the saved model is the trained one
 length = max_seq_length - max_prompt_tokens
 saved = save_all(model, tokenizer, "outputs/unsloth/calculator", env=Calculator, n=16, max_completion_length=length)
 print(saved)

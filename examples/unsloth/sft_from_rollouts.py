@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with QLoRA on rollouts that went well: of another model, of people, or of the model itself.
+"""Supervised fine-tuning with QLoRA on rollouts that went well: another model's, people's, or the model's own.
 
 gym-core run examples.calculator:Calculator --model MODEL --base-url URL --samples 8 --limit 500
 python -m examples.unsloth.sft_from_rollouts rollouts.jsonl
@@ -38,7 +38,7 @@ rows = sft_rows(read_rollouts(rollouts_path), "text", tokenizer=tokenizer, min_r
 write_jsonl("outputs/sft.jsonl", rows)
 print(rows.card)
 
-# %% The loss falls on what the assistant wrote only
+# %% The loss falls only on what the assistant wrote
 trainer = SFTTrainer(
     model=model,
     processing_class=tokenizer,

@@ -51,12 +51,12 @@ class Echo(Environment):
         return float(rollout.last_reply == self.task.answer)
 
 
-# %% The model, with a LoRA; of random weights all are trained, since a LoRA needs something to adapt
+# %% The model, with a LoRA; random weights are all trained, since a LoRA needs something to adapt
 model, tokenizer = FastLanguageModel.from_pretrained(model_name, max_seq_length=max_seq_length, **weights)
 if not smoke:
     model = FastLanguageModel.get_peft_model(model, **lora)
 
-# %% The warm-up shows the format: after each number, each digit once, of which one in ten is right
+# %% The warm-up shows the format: after each number comes each digit once, and one in ten is right
 digits = "0123456789"
 scripted = [asyncio.run(rollout(Echo(task), ScriptedPolicy([digit]))) for task in Echo.tasks for digit in digits]
 sft_warmup(

@@ -1,7 +1,7 @@
 """A model of 89 thousand parameters finds out that a calculator pays, in verl's own trainer: six minutes on a CPU.
 
-The model is made on the spot and warmed up on conversations of which half call the calculator and the others guess,
-and then on more of which one in ten does: it can call, and hardly ever will. GRPO then lets it play `Calculator` and
+The model is made on the spot and warmed up on conversations, half of which call the calculator and half guess, and
+then on more, one in ten of which calls it: it can call, and hardly ever will. GRPO then lets it play `Calculator` and
 rewards what is right. From the root of the repository:
 
     python -m examples.verl.learn
@@ -30,7 +30,7 @@ from gym_adapters.verl.testing import char_tokenizer, main_ppo, save_model, tiny
 from gym_core import Task, assistant, text, tool_call
 
 SHARES = (0.5, 0.1)
-"""Of the demonstrations that call the calculator, in the first warm-up and in the second."""
+"""Shares of the demonstrations that call the calculator, in the first warm-up and in the second."""
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def make_model(folder: Path, *, seed: int) -> None:
-    """A model that knows how the calculator is called, and seldom does."""
+    """Save a model that knows how the calculator is called, and seldom calls it."""
     tokenizer, chooser = char_tokenizer(), random.Random(seed)
     model = tiny_model(tokenizer, seed=seed)
     for share in SHARES:
@@ -74,7 +74,7 @@ def call_or_guess(task: Task, chooser: random.Random, *, share: float) -> list[A
 
 
 def train(options: argparse.Namespace, model_dir: Path) -> list[dict[str, Any]]:
-    """Groups of eight rollouts of sixteen tasks a step; returns verl's metrics of every step."""
+    """Train on eight rollouts of each of sixteen tasks per step; returns verl's metrics of every step."""
     sources, data_dir = [Source("examples.calculator:Calculator")], options.output_dir / "data"
     write_data(sources, data_dir, train=80, val=1)
     shutil.rmtree(options.output_dir / "rollouts", ignore_errors=True)  # agent loops append to it
@@ -100,7 +100,7 @@ def train(options: argparse.Namespace, model_dir: Path) -> list[dict[str, Any]]:
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=30)
