@@ -1,1 +1,1 @@
-"""Adapters between gym_core and trainers (trl, verl, unsloth) or environment libraries (reasoning_gym)."""
+"""Adapters between gym_core and trainers (trl, verl, unsloth) or libraries of environments (reasoning_gym)."""

@@ -1,4 +1,4 @@
-"""Tokenizers of single characters and models of a few thousand weights, made on the spot for tests of trainers."""
+"""Character tokenizers and models of a few thousand weights, made on the spot for tests of trainers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 def char_tokenizer(
     special_tokens: Sequence[str], *, pad: str, eos: str, unk: str, chat_template: str
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of one token a printable ASCII character, beside special ones, which are numbered first."""
+    """A tokenizer with one token per printable ASCII character, after the special tokens."""
     characters = [*map(chr, range(32, 127)), "\n"]
     vocabulary = {token: position for position, token in enumerate([*special_tokens, *characters])}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=unk))

@@ -99,7 +99,7 @@ __all__ = [
 
 
 _LAZY = ("ChatPolicy", "VLLMPolicy")
-"""Names whose modules bring a client that takes long to import, or that is not always installed."""
+"""Names whose modules import a client that loads slowly, or that may not be installed."""
 
 
 def __getattr__(name: str) -> object:

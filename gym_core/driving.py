@@ -1,4 +1,4 @@
-"""Driving: all that the adapter of a trainer needs to play environments, beside the names of `gym_core` itself."""
+"""Driving: what the adapter of a trainer needs to play environments, in addition to the names of `gym_core`."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Player:
     """A way of playing environments: the argument of a trainer, or a function of an adapter.
 
     Attributes:
-        name: Its name in a sentence that ends "..., which is not supported by <name>".
-        gives: Which needs of an environment it meets.
+        name: Name, as used in a sentence that ends "..., which is not supported by <name>".
+        gives: Needs of an environment that it meets.
         parses_calls: Whether it finds tool calls by a parser of its own, not by the tokenizer's response template.
-        instead: What to use for an environment that needs more.
+        instead: Advice for an environment that needs more.
     """
 
     name: str
@@ -67,38 +67,38 @@ class Player:
 def playable(
     env: EnvironmentFactory | Environment | Episode, *, by: Player, template: ChatTemplate | None = None
 ) -> str | None:
-    """Why an environment can't be played, in one sentence; None when it can.
+    """Say in one sentence why an environment can't be played; None if it can.
 
-    What is not known before `setup` has run (see `needs`) is no problem yet; ask again with an open episode.
+    Needs that are not known before `setup` has run (see `needs`) are not a problem yet; ask again with an open episode.
 
     Args:
-        env: An environment, or whatever opens some, a mix included.
-        by: What would play it.
-        template: The model's chat template, where turns are continued by it.
+        env: Environment, its factory, a mix, or an episode.
+        by: Player that would play it.
+        template: Chat template of the model, if turns are continued with it.
     """
     return next(_problems(env, by, template), None)
 
 
 def opened_episode(env: EnvironmentFactory, task: Task | None = None) -> Episode:
-    """An episode that has been opened and closed again, to see its tools and its opening.
+    """Open an episode and close it again, to see its tools and its opening.
 
     Args:
-        env: The environment.
-        task: The task it is opened for; the default is the first.
+        env: Environment to open.
+        task: Task to open it for; by default the first.
 
     Raises:
         EnvironmentSpecError: There are no tasks.
-        EpisodeError: It can't be opened.
+        EpisodeError: The environment can't be opened.
     """
     if task is None and (task := next(iter(env.tasks), None)) is None:
-        raise EnvironmentSpecError(f"environment {env.name!r} has no tasks, so it can't be seen what it needs")
+        raise EnvironmentSpecError(f"environment {env.name!r} has no tasks, so its needs can't be determined")
     episode = open_episode(env, task)
     run(_look(episode))
     return episode
 
 
 def argument(text: str) -> tuple[str, Any]:
-    """The name and value of an option `--arg NAME=JSON`; a value that is not JSON is text.
+    """Split an option `--arg NAME=JSON` into name and value; a value that is not JSON is text.
 
     Raises:
         ArgumentTypeError: There is no "=".
@@ -146,6 +146,6 @@ def _template_problem(found: Needs, by: Player, template: ChatTemplate) -> str |
 _WORDS = {
     "tools": "has tools",
     "user_turns": "answers as the user (`respond`)",
-    "opening": "makes its opening itself (`setup`)",
+    "opening": "makes its own opening (`setup`)",
     "group_verdicts": "judges the rollouts of a task together (`verify_group`)",
 }

@@ -3,7 +3,7 @@
 * GymError
   * TaskError               a dataset row is malformed
   * ToolError               a tool refused; the policy reads the message
-  * EnvironmentSpecError    a tool, a mix or the name of an environment is not what it must be
+  * EnvironmentSpecError    a tool, a mix or the name of an environment is invalid
   * EpisodeError            the environment or its verifier broke
   * PolicyError             the policy could not be asked
   * OutOfTokens             the policy has no tokens left for another turn
@@ -39,11 +39,11 @@ class TaskError(GymError, ValueError):
 
 
 class ToolError(GymError):
-    """A tool refuses in a way the policy should read about and may correct."""
+    """A tool refuses a call; the policy reads the message and may correct itself."""
 
 
 class EnvironmentSpecError(GymError, ValueError):
-    """An environment is not written, named or combined as it must be."""
+    """An environment, its tools, its name or its mix is invalid."""
 
 
 class EpisodeError(GymError, RuntimeError):
@@ -67,18 +67,18 @@ class WorkerError(GymError, RuntimeError):
 
 
 class WorkerHungError(WorkerError):
-    """A child process used up its CPU seconds or its memory on this input: the input's fault."""
+    """A child process used up its CPU seconds or its memory on this input, which is to blame."""
 
 
 class WorkerLostError(WorkerError):
-    """A child process died or ran out of wall time: the machine's fault, not the input's."""
+    """A child process died or ran out of wall time; the machine is to blame, not the input."""
 
 
 class MissingDependencyError(GymError, ImportError):
     """An optional library is not installed.
 
     Args:
-        extra: The extra of this package that brings the library.
+        extra: Name of the extra of this package that installs the library.
     """
 
     def __init__(self, extra: str) -> None:

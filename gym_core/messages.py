@@ -13,14 +13,14 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 
 class FunctionCall(TypedDict):
-    """What a tool call asks for; `arguments` is the JSON text exactly as the policy wrote it."""
+    """The name and arguments of a tool call; `arguments` is the JSON text exactly as the policy wrote it."""
 
     name: str
     arguments: str
 
 
 class ToolCall(TypedDict):
-    """One call of an assistant message; its tool message carries the same id."""
+    """One tool call of an assistant message; the tool message that answers it has the same id."""
 
     id: str
     type: Literal["function"]

@@ -1,4 +1,4 @@
-"""What would go wrong in a TRL run, said before minutes are lost."""
+"""The preflight: what would go wrong in a TRL run, said before time is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     raise MissingDependencyError("trl") from error
 
-# Templates that ship with TRL and can call tools, by a token that a tokenizer must have for them.
+# Templates that ship with TRL and can call tools, by a token that the tokenizer must have.
 _READY_TEMPLATES = {"<|im_start|>": "qwen2_5_chat_template", "<|start_header_id|>": "llama3_2_chat_template"}
 
 
@@ -39,18 +39,19 @@ def preflight(
     environment_factory: Any = None,
     rollout_func: Any = None,
 ) -> list[str]:
-    """What would go wrong if a GRPOTrainer were made of these arguments, a sentence each.
+    """Say what would go wrong if a GRPOTrainer got these arguments.
 
     Args:
-        env: What `gym_dataset`, `gym_reward` and `gym_environment` are given.
-        args: The GRPOConfig.
-        processing_class: The tokenizer, or the processor of a vision model.
-        reward_funcs: What the trainer is given.
-        environment_factory: The same. None stands for single turns, but for an environment with tools.
-        rollout_func: The same; None where the trainer plays by `environment_factory` or single turns.
+        env: Environment class, factory or mix, or a list of them.
+        args: GRPOConfig of the trainer.
+        processing_class: Tokenizer, or processor of a vision model.
+        reward_funcs: Reward functions of the trainer.
+        environment_factory: Environment factory of the trainer; None means single turns, except for an environment with
+            tools.
+        rollout_func: Rollout function of the trainer; None if it plays by `environment_factory` or single turns.
 
-    Returns:
-        Nothing found is an empty list. Each environment's first task is opened and closed for it.
+    Returns: One sentence per problem; an empty list if there is none. Each environment's first task is opened and
+    closed for it.
     """
     problems = list(_weights(args, reward_funcs))
     for member in members(as_environment(env)).values():
@@ -69,10 +70,10 @@ def preflight(
 
 
 def add_tool_template(tokenizer: Any) -> Any:
-    """Give a tokenizer whose chat template can't call tools one of TRL's that can, and return it.
+    """Give a tokenizer one of TRL's chat templates that can call tools, and return the tokenizer.
 
-    For ChatML tokenizers (SmolLM2, Qwen) it is Qwen2.5's template, for Llama 3's it is Llama 3.2's; their tokens are
-    those the model knows. A model that never saw a tool call may need some supervised steps before it makes one.
+    ChatML tokenizers (SmolLM2, Qwen) get Qwen2.5's template and those of Llama 3 get Llama 3.2's, which use tokens that
+    the model knows. A model that never saw a tool call may need some supervised steps before it makes one.
 
     Raises:
         EpisodeError: TRL ships no template for the tokens of this tokenizer.
@@ -80,7 +81,7 @@ def add_tool_template(tokenizer: Any) -> Any:
     template = _ready_template(tokenizer)
     if template is None:
         tokens = ", ".join(_READY_TEMPLATES)
-        raise EpisodeError(f"no template of TRL's that calls tools fits this tokenizer; expected one that has {tokens}")
+        raise EpisodeError(f"none of TRL's templates that call tools fits this tokenizer, which has none of {tokens}")
     tokenizer.chat_template = getattr(templates, template)
     return tokenizer
 
@@ -160,7 +161,7 @@ def _template_problems(schemas: list[ToolSchema], args: Any, processing_class: A
 
 
 def _length_problems(schemas: list[ToolSchema], args: Any, tokenizer: Any, max_turns: int) -> Iterator[str]:
-    """The shortest call of a tool and its answer, as often as the environment has turns, must fit."""
+    """Check that the shortest tool call with its answer fits, as often as the environment has turns."""
     asked = [{"role": "user", "content": "x"}]
     called = to_trl([assistant("", tool_calls=[tool_call(schemas[0]["function"]["name"])])])
     answered = [{"role": "tool", "name": schemas[0]["function"]["name"], "content": "x"}]

@@ -16,8 +16,8 @@ try:
 except ImportError as error:
     raise MissingDependencyError("trl") from error
 
-# `Json` keeps messages as they are: Arrow would give every message every other's keys, as null, and chat templates
-# that ask `'tool_calls' in message` then fail.
+# `Json` keeps messages as they are: Arrow would give every message the keys of all others, as null, and chat templates
+# that test `'tool_calls' in message` would fail.
 _FEATURES = Features({"prompt": List(Json()), "gym_row": Value("string"), "environment": Value("string")})
 
 
@@ -30,12 +30,12 @@ def gym_dataset(
     """The tasks of an environment, for `train_dataset` and `eval_dataset`.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them.
-        tasks: The default is all of the environment's.
-        limit: The first so many tasks only; needed where there is no end to them.
+        env: Environment class, factory or mix, or a list of them.
+        tasks: Tasks to use; by default all of the environment's.
+        limit: Number of tasks to take from the start; needed if there are endlessly many.
 
     Returns:
-        One row a task: `prompt` (messages), `gym_row` (the task as JSON text, which `gym_reward`, `gym_environment`
+        One row per task: `prompt` (messages), `gym_row` (the task as JSON text, which `gym_reward`, `gym_environment`
         and, in the first message, `gym_rollout` read) and `environment` (its name).
 
     Raises:
@@ -50,7 +50,7 @@ def gym_dataset(
 
 
 def row_of(prompt: Sequence[Any]) -> str | None:
-    """The row that a prompt of `gym_dataset` carries, for hooks that are given no columns."""
+    """The row inside a prompt of `gym_dataset`, for hooks that get no columns."""
     return prompt[0].get("gym_row") if isinstance(prompt[0], dict) else None
 
 
@@ -68,10 +68,10 @@ def task_of(gym_row: str | None) -> Task:
 def _rows(env: EnvironmentFactory, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
     for task in tasks:
         row = json.dumps(task.to_row(), ensure_ascii=False)
-        # Where `setup` makes the opening there is no prompt yet; TRL appends what `reset` returns to this one.
+        # If `setup` makes the opening, there is no prompt yet; TRL appends the result of `reset` to this one.
         first, *others = to_trl(task.prompt or [user("")])
         yield {
-            "prompt": [{**first, "gym_row": row}, *others],  # rollout_func is given the prompts only
+            "prompt": [{**first, "gym_row": row}, *others],  # rollout_func gets only the prompts
             "gym_row": row,
             "environment": task.environment or env.name,
         }

@@ -34,14 +34,13 @@ def gym_environment(
     """The tools of an environment, for `GRPOTrainer(environment_factory=gym_environment(env))`.
 
     Use it together with `gym_dataset(env)`, which carries the tasks, and `gym_reward(env)`, which verifies and closes
-    the episodes played here. An environment that breaks is remembered: its reward is None, no lesson to the model.
+    the episodes played here. If an environment breaks, its reward is None, so the model does not learn from it.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them. What it is made of must pickle for
-            AsyncGRPOTrainer.
+        env: Environment class, factory or mix, or a list of them; picklable for AsyncGRPOTrainer.
 
     Returns:
-        What opens an environment; for a mix, by the names in the dataset's `environment` column.
+        A factory of environments; for a mix, a dict of them by the names in the dataset's `environment` column.
     """
     env = as_environment(env)
     factories: dict[str, Callable[[], Any]] = {
@@ -51,9 +50,9 @@ def gym_environment(
 
 
 class GymEnvironmentFactory:
-    """Makes the objects TRL takes for environments, all of one class, as TRL demands.
+    """Makes the objects that TRL calls environments, all of one class, as TRL requires.
 
-    The class is built on the first call, in the process that plays: a spawned worker receives the environment only.
+    The class is built on the first call, in the process that plays: a spawned worker receives only the environment.
     """
 
     def __init__(self, env: EnvironmentFactory) -> None:
@@ -72,8 +71,8 @@ class GymEnvironmentFactory:
 class GymTool(dict[str, Any]):
     """A tool schema that is also the callable that runs it.
 
-    TRL hands its tools to the chat template, which takes a dict as the exact schema (a function would be inspected,
-    and nested schemas lost, trl#4859), and calls them by `__name__`, which here may be any string.
+    TRL passes its tools to the chat template, which takes a dict as the exact schema (it would inspect a function and
+    lose nested schemas, trl#4859), and calls them by `__name__`, which may be any string here.
     """
 
     def __init__(self, schema: ToolSchema, call: Callable[[str, str], str]) -> None:
@@ -86,7 +85,7 @@ class GymTool(dict[str, Any]):
 
 
 class Playground:
-    """One environment as TRL knows it: reset for every rollout, its tools called one by one.
+    """One environment as TRL sees it: reset for every rollout, its tools called one by one.
 
     TRL finds tools by listing the plain functions of the class; instance attributes shadow them with the real tools.
     """
@@ -101,9 +100,9 @@ class Playground:
             setattr(self, _attribute(position), GymTool(schema, self._run))
 
     def reset(self, gym_row: str | None = None, **_: Any) -> str | None:
-        """Open the episode of a dataset row; what `setup` adds to the prompt is shown to the policy."""
+        """Open the episode of a dataset row; the policy is shown what `setup` adds to the prompt."""
         if self.episode is not None:
-            run(self.episode.close())  # a rollout that nobody verified
+            run(self.episode.close())  # the rollout before was never verified
         self.episode = open_episode(self._env, task_of(gym_row))
         return run(self._open(self.episode))
 
@@ -112,7 +111,7 @@ class Playground:
         if episode.done:
             return None
         if episode.tools != list(self._schemas):
-            problem = "its tools differ from those of the first task, and TRL shows every prompt the same"
+            problem = "its tools differ from those of the first task, and TRL shows all prompts the same tools"
             episode.fail("setup", EpisodeError(f"{problem}; use gym_rollout"))
             return None
         try:
@@ -123,7 +122,7 @@ class Playground:
 
     def _run(self, name: str, arguments: str) -> str:
         if self.episode is None:
-            raise EpisodeError("reset was not called before a tool")
+            raise EpisodeError("a tool was called before reset")
         self._calls += 1
         return text(run(self.episode.call(tool_call(name, arguments, id=f"call_{self._calls}"))))
 
@@ -138,7 +137,7 @@ def _playground(env: EnvironmentFactory) -> type[Playground]:
 
 
 def _attribute(position: int) -> str:
-    """Any name will do for an attribute; this one keeps the tools in order, since TRL sorts them."""
+    """The name of an attribute; TRL sorts tools by it, so it keeps them in order."""
     return f"tool_{position:03}"
 
 

@@ -1,4 +1,4 @@
-"""Generation with what a TRL trainer generates with, a turn at a time."""
+"""Generation by the means of a TRL trainer, turn by turn."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Generate = Callable[[Sequence[list[int]]], list[Sampled]]
 
 
 def check_generation(trainer: Any) -> None:
-    """Refuse the set-ups in which ranks wait for each other at every generation.
+    """Refuse set-ups in which ranks wait for each other at every generation.
 
     Raises:
-        GymError: Ranks whose rollouts have unequal numbers of turns would hang; the sentence says what works.
+        GymError: Ranks whose rollouts have different numbers of turns would hang; the message says what works.
     """
     if trainer.accelerator.num_processes == 1 or _has_server(trainer):
         return
@@ -37,10 +37,10 @@ def check_generation(trainer: Any) -> None:
 
 
 def server_policy(trainer: Any) -> TokenPolicy | None:
-    """The policy of this rank on the trainer's vLLM server; None where it has no server.
+    """The policy of this rank on the trainer's vLLM server; None if there is no server.
 
-    Each rank asks the server for its own rollouts. TRL's own client gathers the prompts of all ranks instead, which
-    hands ranks each other's completions when they have unequal numbers of them (trl#6673).
+    Each rank asks the server for its own rollouts. TRL's client gathers the prompts of all ranks instead, and gives
+    ranks each other's completions if they have different numbers of prompts (trl#6673).
     """
     if not _has_server(trainer):
         return None
@@ -54,12 +54,12 @@ def server_policy(trainer: Any) -> TokenPolicy | None:
 
 
 class Lockstep:
-    """Collects what concurrent rollouts ask for, and generates once all that still play are waiting.
+    """Collects the requests of concurrent rollouts, and generates once all unfinished rollouts are waiting.
 
-    The rollouts play on the loop of the episodes; the trainer's thread serves them.
+    The rollouts run on the event loop of the episodes; the trainer's thread serves them.
 
     Args:
-        count: The number of rollouts.
+        count: Number of rollouts.
     """
 
     def __init__(self, count: int) -> None:
@@ -68,7 +68,7 @@ class Lockstep:
         self._changed = threading.Condition()
 
     def policy(self, index: int) -> TokenPolicy:
-        """The policy of one rollout; a batch is in the order of these numbers."""
+        """The policy of one rollout; a batch is ordered by these numbers."""
 
         async def sample(prompt_ids: list[int], /, *, max_tokens: int) -> Sampled:
             sampled: Future[Sampled] = Future()
@@ -80,13 +80,13 @@ class Lockstep:
         return sample
 
     def leave(self) -> None:
-        """A rollout has ended."""
+        """Note that a rollout has ended."""
         with self._changed:
             self._playing -= 1
             self._changed.notify()
 
     def serve(self, generate: Generate) -> None:
-        """Generate until no rollout plays any more; a failure of the engine is raised, and ends the rollouts."""
+        """Generate until all rollouts have ended; a failure of the engine is raised and ends them."""
         while batch := self._next():
             prompts, futures = zip(*batch, strict=True)
             try:
@@ -107,7 +107,7 @@ class Lockstep:
 
 
 def generate_with(trainer: Any) -> Generate:
-    """One turn by the trainer's own means: transformers, continuous batching, or vLLM in its process."""
+    """Generate one turn by the trainer's own means: transformers, continuous batching, or vLLM in its process."""
 
     def generate(prompts: Sequence[list[int]]) -> list[Sampled]:
         # The only private name of TRL's that the adapter uses; test_rollouts.py fails when it moves.

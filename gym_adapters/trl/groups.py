@@ -1,4 +1,4 @@
-"""Groups of rollouts that are spread over the ranks of a run."""
+"""Groups of rollouts that span several ranks of a run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gym_core.driving import group_key, verify_groups
 
 
 async def verify_groups_of_ranks(env: EnvironmentFactory, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same as `verify_groups`, for the rollouts of this rank; every rank calls it at the same time.
+    """Do the same as `verify_groups` for the rollouts of this rank; all ranks call it at the same time.
 
-    Only the rollouts of a group that is on several ranks travel; the first of these ranks judges it for all.
+    Only rollouts of groups that span several ranks are sent; the first of these ranks judges the group for all.
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return await verify_groups(env, rollouts)
@@ -47,7 +47,7 @@ async def verify_groups_of_ranks(env: EnvironmentFactory, rollouts: Sequence[Rol
 
 
 async def _gather(value: Any) -> list[Any]:
-    """What each rank gives, by rank; waits for all of them."""
+    """The values of all ranks, by rank; waits for all of them."""
     gathered: list[Any] = [None] * distributed.get_world_size()
     await asyncio.to_thread(distributed.all_gather_object, gathered, value, group=_processes())
     return gathered
@@ -55,5 +55,5 @@ async def _gather(value: Any) -> list[Any]:
 
 @cache
 def _processes() -> Any:
-    """All ranks, joined by gloo: objects need no GPU, and NCCL would want to know which one is this thread's."""
+    """All ranks, connected by gloo: objects need no GPU, and NCCL would need to know which GPU is this thread's."""
     return distributed.new_group(backend="gloo")

@@ -1,6 +1,6 @@
-"""Messages as TRL writes them, and as gym_core does.
+"""Messages in TRL's form and in gym_core's.
 
-TRL's tool calls have no ids and carry their arguments as an object; its tool messages name the tool only.
+TRL's tool calls have no ids, and their arguments are an object; its tool messages only name the tool.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from gym_core import Message, assistant, tool_call
 
 
 def to_trl(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages for TRL's `prompt` column; chat templates print the arguments of a call as the object they are."""
+    """Messages for TRL's `prompt` column; chat templates expect the arguments of a call as an object."""
     return [_with_argument_objects(dict(message)) for message in messages]
 
 
 def from_trl(prompt: Sequence[Any] | str, completion: Sequence[Any] | str) -> list[Message]:
-    """The whole conversation in the OpenAI format: calls get ids, tool messages the id of the call they answer."""
+    """The whole conversation in the OpenAI format: calls get ids, and tool messages the id of their call."""
     messages = [*_as_messages(prompt, "user"), *_as_messages(completion, "assistant")]
     messages = [{key: value for key, value in message.items() if key != "gym_row"} for message in messages]
     ids: Iterator[str] = iter(())

@@ -41,12 +41,12 @@ def gym_reward(
 ) -> Callable[..., Any]:
     """The verifier of an environment, for `reward_funcs`; works with GRPO, RLOO and AsyncGRPO trainers.
 
-    The rollouts of `gym_rollout` have been verified. An episode that `gym_environment` has played is verified as it
-    stands. Any other completion is verified in a fresh environment, in which its tool calls are replayed. What could
-    not be scored is None, never 0.0: TRL leaves None out of the group's baseline and its gradient.
+    The rollouts of `gym_rollout` are verified already. An episode that `gym_environment` has played is verified as it
+    stands. Any other completion is verified in a fresh environment, in which its tool calls are replayed. A rollout
+    that can't be scored has a reward of None, never 0.0: TRL leaves None out of the group's baseline and gradient.
 
-    Where the environment judges groups (`Environment.verify_group`), the rollouts of a task in the batch are judged
-    together, also when they are on several ranks.
+    If the environment judges groups (`Environment.verify_group`), the rollouts of a task in the batch are judged
+    together, even when they are on several ranks.
 
     The metrics of an environment are `gym/<name>/...`: the reward's components, and per rollout `turns`, `tool_calls`,
     `tool_errors`, `errors`, `timeouts`, `truncations` (of turns or of an unanswered tool call; TRL's own
@@ -54,18 +54,18 @@ def gym_reward(
     `gym_error` are columns of the completions table.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them.
-        rollouts_dir: Where every rollout is appended to `rollouts.jsonl`, or `rollouts.rank<R>.jsonl` where there are
-            several ranks; None writes none.
+        env: Environment class, factory or mix, or a list of them.
+        rollouts_dir: Folder in which every rollout is appended to `rollouts.jsonl`, or to `rollouts.rank<R>.jsonl` if
+            there are several ranks; None writes none.
     """
     return GymReward(as_environment(env), rollouts_dir)
 
 
 class GymReward:
-    """Made by `gym_reward`; an object, because AsyncGRPOTrainer pickles its reward functions.
+    """The result of `gym_reward`; an object, because AsyncGRPOTrainer pickles its reward functions.
 
     Attributes:
-        __name__: Names the metric `rewards/gym/<name>/mean`.
+        __name__: Name in the metric `rewards/gym/<name>/mean`.
     """
 
     def __init__(self, env: EnvironmentFactory, rollouts_dir: str | Path | None = None) -> None:
@@ -148,7 +148,7 @@ def _check_opening(episode: Episode, output: Sequence[Message]) -> None:
 
 
 async def _finish(episode: Episode, output: list[Message]) -> Rollout:
-    """Verify what `gym_environment` has played, after the calls that TRL's limit of iterations left unanswered.
+    """Verify an episode of `gym_environment`, after answering the calls that TRL's limit of iterations left out.
 
     Every other loop runs the calls of the last turn too. A call whose answer TRL dropped for its length has run.
     """
@@ -162,7 +162,7 @@ async def _finish(episode: Episode, output: list[Message]) -> Rollout:
 
 
 def _metrics(rollouts: Sequence[Rollout], default_name: str) -> Iterator[tuple[str, float]]:
-    """Means over the rollouts of each environment; components only over those that have them."""
+    """Means over the rollouts of each environment; for components, over the rollouts that have them."""
     values: dict[str, list[float]] = defaultdict(list)
     for rollout in rollouts:
         prefix = f"gym/{rollout.task.environment or default_name}"
@@ -172,7 +172,7 @@ def _metrics(rollouts: Sequence[Rollout], default_name: str) -> Iterator[tuple[s
 
 
 def _rollouts_file(directory: str | Path) -> Path:
-    """One file a rank; torchrun and accelerate tell a process its rank by these variables."""
+    """One file per rank; torchrun and accelerate set these variables in every process."""
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0")
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)

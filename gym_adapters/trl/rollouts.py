@@ -39,22 +39,22 @@ def gym_rollout(
 ) -> GymRollout:
     """Whole episodes of an environment, for `GRPOTrainer(rollout_func=gym_rollout(env))`.
 
-    The episodes of a batch are played together: one generation a turn for all of them, while tools and user turns run
-    concurrently. What the model sampled is what is trained on, token for token. Use it together with
-    `gym_dataset(env)`, which carries the tasks, and `gym_reward(env)`, which takes the verdicts from here.
+    The episodes of a batch are played together: one generation per turn for all of them, while tools and user turns run
+    concurrently. The model is trained on exactly the tokens it sampled. Use it together with `gym_dataset(env)`, which
+    carries the tasks, and `gym_reward(env)`, which takes the verdicts from here.
 
-    A rollout that failed has no reward and trains nothing; the step goes on.
+    A failed rollout has no reward and no token that counts; the step goes on.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them.
-        max_turn_tokens: Tokens of one turn; a turn cut off there is ended for the model. The default is the trainer's
-            `max_completion_length`, which counts the whole conversation.
+        env: Environment class, factory or mix, or a list of them.
+        max_turn_tokens: Most tokens per turn; a turn cut off there gets its end token appended. By default the
+            trainer's `max_completion_length`, which counts the whole conversation.
     """
     return GymRollout(as_environment(env), max_turn_tokens)
 
 
 class GymRollout:
-    """Made by `gym_rollout`."""
+    """The result of `gym_rollout`."""
 
     def __init__(self, env: EnvironmentFactory, max_turn_tokens: int | None) -> None:
         self.env = env
@@ -64,10 +64,10 @@ class GymRollout:
         self._server: TokenPolicy | None = None
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """Play one episode a prompt.
+        """Play one episode per prompt.
 
         Raises:
-            GymError: The set-up can't work; the sentence says why.
+            GymError: The set-up can't work; the message says why.
         """
         if self._template is None or self._trainer is not trainer:
             check_generation(trainer)
@@ -102,12 +102,12 @@ class GymRollout:
 def play_in_lockstep(
     episodes: Sequence[Episode], generate: Generate, policy: Callable[[TokenPolicy], Policy]
 ) -> list[Rollout]:
-    """Play episodes to their ends, one generation a turn for all that still play.
+    """Play episodes to their ends, with one generation per turn for all unfinished episodes.
 
     Args:
-        episodes: Not opened yet.
-        generate: The engine; a failure of it is raised, and ends them all.
-        policy: Makes the policy of one episode of what samples its turns.
+        episodes: Episodes that are not open yet.
+        generate: Engine; if it fails, the error is raised and ends all episodes.
+        policy: Function that makes the policy of an episode from the sampler of its turns.
     """
     lockstep = Lockstep(len(episodes))
     policies = [policy(lockstep.policy(index)) for index, _ in enumerate(episodes)]
@@ -135,7 +135,7 @@ async def _play_all(
 def chat_template(
     tokenizer: Any, *, stop_ids: Sequence[int] = (), kwargs: dict[str, Any] | None = None
 ) -> ChatTemplate:
-    """The template of a tokenizer, with TRL's way of parsing its responses where it has none of its own."""
+    """The template of a tokenizer, with TRL's way of parsing responses if the tokenizer has none."""
     tokenizer = copy.copy(tokenizer)
     if not any(getattr(tokenizer, name, None) for name in ("response_template", "response_schema")):
         with contextlib.suppress(ValueError):  # `playable` says so where it matters

@@ -1,4 +1,4 @@
-"""A tokenizer and models made on the spot, to run TRL's trainers without downloads."""
+"""A tokenizer and models made on the spot, with which TRL's trainers run without downloads."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<assistant>' -}}{%- endif -%}
 """
-"""Shows roles, contents and calls, but no tool schemas: a model of this size has to be taught the calls.
+"""A template that shows roles, contents and calls, but no tool schemas: so small a model must be taught the calls.
 
-What the model writes is marked as `generation`, so that supervised training can tell it from the rest.
+The model's own text is marked as `generation`, so that supervised training can tell it from the rest.
 """
 
 RESPONSE_TEMPLATE: dict[str, Any] = {
@@ -59,7 +59,7 @@ RESPONSE_TEMPLATE: dict[str, Any] = {
 
 
 def char_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of one token a printable ASCII character, whose chat template has tool calls."""
+    """A tokenizer of one token per printable ASCII character, whose chat template has tool calls."""
     tokenizer = tiny_models.char_tokenizer(
         SPECIAL_TOKENS, pad="<pad>", eos="<eos>", unk="<unk>", chat_template=CHAT_TEMPLATE
     )
@@ -68,12 +68,12 @@ def char_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def script(model: Any, tokenizer: PreTrainedTokenizerFast, reply: Callable[[str], str]) -> None:
-    """Make a model say what a function of the conversation's text so far says, by way of its `generate`.
+    """Replace a model's `generate`, so that a function of the conversation so far decides what it says.
 
     Args:
-        model: Its `generate` is replaced.
-        tokenizer: The model's.
-        reply: Is given the decoded tokens, special ones included; its text should end with "<eos>".
+        model: Model whose `generate` is replaced.
+        tokenizer: Tokenizer of the model.
+        reply: Function of the decoded tokens, special ones included; its text should end with "<eos>".
     """
 
     def generate(input_ids: torch.Tensor, attention_mask: Any = None, **_: Any) -> torch.Tensor:

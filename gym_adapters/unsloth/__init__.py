@@ -1,4 +1,4 @@
-"""Unsloth: the functions of `gym_adapters.trl`, and what a LoRA run needs around them, in the order Unsloth wants."""
+"""Unsloth: the functions of `gym_adapters.trl`, and what a LoRA run needs around them, imported in order."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -49,10 +49,10 @@ _NEW_TRL = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name when it is asked for, so that `doctor` also runs where Unsloth can't be imported.
+    """Load a name on demand, so that `doctor` also runs if Unsloth can't be imported.
 
     Raises:
-        GymError: Unsloth was not imported first, or TRL is too old for the name.
+        GymError: Unsloth was not imported first, or TRL is too old for this name.
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m gym_adapters.unsloth doctor`: what is installed, and whether it fits together."""
+"""`python -m gym_adapters.unsloth doctor` shows what is installed, and whether it fits together."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Settings of Unsloth runs, every one that Unsloth changes stated."""
+"""Settings of Unsloth runs, including all defaults that Unsloth changes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ STATED: Mapping[str, Any] = {
     "report_to": "none",
     "output_dir": "outputs",
 }
-"""What Unsloth 2026.10 gives other defaults than TRL, or none, so that a run is the same on each of its backends.
+"""Settings to which Unsloth 2026.10 gives other defaults than TRL, or none; with them its backends run the same.
 
-`bf16` is left to both: it follows the dtype of the model. `adamw_8bit` becomes `adamw_torch_fused` on a CPU.
+`bf16` is left out: it follows the dtype of the model. `adamw_8bit` becomes `adamw_torch_fused` on a CPU.
 """
 
 STATED_FOR_GRPO: Mapping[str, Any] = {
@@ -42,24 +42,24 @@ STATED_FOR_GRPO: Mapping[str, Any] = {
     "generation_kwargs": None,
     "vllm_importance_sampling_correction": False,
 }
-"""The same, of what only GRPOConfig has."""
+"""The same for settings that only GRPOConfig has."""
 
 _PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def grpo_config(*, max_seq_length: int, max_prompt_tokens: int, **settings: Any) -> GRPOConfig:
-    """The `args` of GRPOTrainer.
+    """Make the `args` of GRPOTrainer.
 
     Args:
-        max_seq_length: What `FastLanguageModel.from_pretrained` is given.
-        max_prompt_tokens: What `gym_dataset` is given; what it leaves is `max_completion_length`.
-        settings: Of GRPOConfig; they replace those of `STATED`.
+        max_seq_length: The value that `FastLanguageModel.from_pretrained` gets.
+        max_prompt_tokens: The value that `gym_dataset` gets; the rest of the sequence is `max_completion_length`.
+        settings: Settings of GRPOConfig; they replace those of `STATED`.
 
     Raises:
-        GymError: GRPOConfig has no such setting, where Unsloth would only warn on a GPU; a step is no whole number of
-            groups, where Unsloth would enlarge the batch; or a completion has no room.
+        GymError: GRPOConfig has no such setting (on a GPU, Unsloth would only warn); a step is not a whole number of
+            groups (Unsloth would enlarge the batch); or there is no room for a completion.
     """
-    stated = {**STATED, **STATED_FOR_GRPO, "max_prompt_length": None}  # before TRL 0.28, else prompts are cut to 512
+    stated = {**STATED, **STATED_FOR_GRPO, "max_prompt_length": None}  # before TRL 0.28, which would cut prompts to 512
     room = max_seq_length - max_prompt_tokens
     checked = with_stated(GRPOConfig, {"max_completion_length": room, **settings}, stated)
     if not 0 < checked["max_completion_length"] <= room:
@@ -75,7 +75,7 @@ def lora_defaults(rank: int) -> dict[str, Any]:
     """The arguments of `FastLanguageModel.get_peft_model` that Unsloth's notebooks use.
 
     Args:
-        rank: Of the adapters; `lora_alpha` is twice as much.
+        rank: Rank of the adapters; `lora_alpha` is twice the rank.
     """
     return {
         "r": rank,
@@ -89,10 +89,10 @@ def lora_defaults(rank: int) -> dict[str, Any]:
 
 
 def with_stated(config: type, settings: Mapping[str, Any], stated: Mapping[str, Any] = STATED) -> dict[str, Any]:
-    """Settings for a config class of TRL, with those of `stated` it has.
+    """Settings for a config class of TRL, including those of `stated` that it has.
 
     Raises:
-        GymError: It has no such setting.
+        GymError: The class has no such setting.
     """
     known = _names(config)
     for name in settings:
@@ -104,7 +104,7 @@ def with_stated(config: type, settings: Mapping[str, Any], stated: Mapping[str, 
 
 
 def _names(config: type) -> list[str]:
-    """The settings of a config class; Unsloth's `__init__` also takes anything else, as `kwargs`."""
+    """The settings of a config class; Unsloth's `__init__` also accepts anything else, as `kwargs`."""
     parameters = inspect.signature(config).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
 
@@ -116,5 +116,5 @@ def _check_groups(settings: Mapping[str, Any]) -> None:
     if batch * steps * ranks % group:
         raise GymError(
             f"per_device_train_batch_size {batch} x gradient_accumulation_steps {steps} x {ranks} ranks is "
-            f"{batch * steps * ranks} rollouts a step, expected a multiple of num_generations, which is {group}"
+            f"{batch * steps * ranks} rollouts per step, expected a multiple of num_generations, which is {group}"
         )

@@ -27,14 +27,15 @@ def gym_dataset(
     """The tasks whose prompts are short enough, for `train_dataset` and `eval_dataset`.
 
     A prompt is measured as the model will see it: rendered by the chat template, with the tools of its environment
-    (those of the first task). What `setup` adds to it later is not counted. A warning says how many were dropped.
+    (those of the first task). Messages that `setup` adds later are not counted. A warning says how many tasks were
+    dropped.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them.
-        tokenizer: The model's.
-        max_prompt_tokens: The most tokens of a prompt; give `grpo_config` the same.
-        tasks: The default is all of the environment's.
-        limit: The first so many tasks only, before any is dropped.
+        env: Environment class, factory or mix, or a list of them.
+        tokenizer: Tokenizer of the model.
+        max_prompt_tokens: Most tokens per prompt; pass the same to `grpo_config`.
+        tasks: Tasks to use; by default all of the environment's.
+        limit: Number of tasks to take from the start, before any is dropped.
 
     Returns:
         The rows of `gym_adapters.trl.gym_dataset`.

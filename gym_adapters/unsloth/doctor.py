@@ -1,4 +1,4 @@
-"""What is installed, against what Unsloth and this package ask for; imports neither Unsloth nor TRL itself."""
+"""The doctor: compares what is installed with what Unsloth asks for, without importing Unsloth or TRL itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print("probe", getattr(unsloth, "DEVICE_TYPE", "unknown"), trl.GRPOTrainer.__nam
 
 
 def main() -> int:
-    """Print what is found, a line each; the status is the number of problems."""
+    """Print one line per finding; the exit status is the number of problems."""
     problems = 0
     for problem, line in [*_versions(), *_imported()]:
         problems += problem
@@ -51,7 +51,7 @@ def _versions() -> Iterator[tuple[bool, str]]:
 
 
 def _imported() -> Iterator[tuple[bool, str]]:
-    """In a fresh process: what else is imported at its start, and what TRL looks like once Unsloth has patched it."""
+    """Findings of a fresh process: the order of imports, and the features of TRL once Unsloth has patched it."""
     probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
     said = next((line.split()[1:] for line in probe.stdout.splitlines() if line.startswith("probe ")), None)
     if probe.returncode or said is None:

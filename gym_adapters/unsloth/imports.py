@@ -1,4 +1,4 @@
-"""What Unsloth needs to come first, and what an installed TRL can do."""
+"""The order of imports that Unsloth needs, and the features of the installed TRL."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from itertools import takewhile
 from gym_core import GymError, MissingDependencyError
 
 PATCHED = ("trl", "transformers", "peft")
-"""What Unsloth patches when it is imported."""
+"""Packages that Unsloth patches when it is imported."""
 
 ROLLOUTS_SINCE = (1, 15)
-"""The first TRL whose `rollout_func` and `environment_factory` this package is tested with."""
+"""The first TRL with whose `rollout_func` and `environment_factory` this package is tested."""
 
 NONE_SINCE = (1, 9, 2)
-"""The first TRL known to leave a reward of None out of its group; earlier ones sum it as 0."""
+"""The first TRL known to leave a reward of None out of its group; earlier ones add it up as 0."""
 
 
 def check_import_order() -> None:
-    """Import Unsloth, and see that it came before what it patches.
+    """Import Unsloth, and check that it comes before the packages it patches.
 
     Raises:
-        GymError: It came later, so parts of it are not patched.
-        MissingDependencyError: It is not installed.
+        GymError: Unsloth came later, so parts of them are not patched.
+        MissingDependencyError: Unsloth is not installed.
     """
     # In the order in which they were loaded: a package comes after its submodules.
     before_unsloth = list(takewhile(lambda name: not name.startswith("unsloth."), sys.modules))
     early = [name for name in PATCHED if name in before_unsloth]
     if early:
         raise GymError(
-            f"{', '.join(early)} was imported before unsloth, which patches it: begin with 'import unsloth' and start "
-            "Python, or the notebook's kernel, again"
+            f"{', '.join(early)} was imported before unsloth, which patches it: begin with 'import unsloth' and "
+            "restart Python or the notebook's kernel"
         )
     try:
         import unsloth  # noqa: F401  # it takes seconds and patches TRL for the whole process, so only when asked for
@@ -40,10 +40,10 @@ def check_import_order() -> None:
 
 
 def check_trl(name: str) -> None:
-    """See that TRL is new enough for a name of this package.
+    """Check that TRL is new enough for a name of this package.
 
     Raises:
-        GymError: It is older.
+        GymError: TRL is too old.
     """
     if trl_version() < ROLLOUTS_SINCE:
         expected = ".".join(map(str, ROLLOUTS_SINCE))
@@ -54,5 +54,5 @@ def check_trl(name: str) -> None:
 
 
 def trl_version() -> tuple[int, ...]:
-    """The numbers of the installed TRL's version."""
+    """The version of the installed TRL, as numbers."""
     return tuple(int(part) for part in version("trl").split(".")[:3] if part.isdecimal())

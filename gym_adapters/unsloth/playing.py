@@ -1,4 +1,4 @@
-"""Rollouts of the model at hand, without a trainer: to see what it can do before and after, and for warm-up data."""
+"""Rollouts without a trainer: to see what a model can do before and after training, and for warm-up data."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def rollout_with_model(
     batch_size: int = 32,
     tasks: Iterable[Task] | None = None,
 ) -> list[Rollout]:
-    """Play an environment with a model of Unsloth's, token for token as `gym_rollout` does.
+    """Play an environment with a model of Unsloth, token for token as `gym_rollout` does.
 
-    Generates by `fast_generate` where it has a vLLM engine behind it, by `generate` elsewhere. A failure of the
-    environment is in the rollout, whose reward is then None; one of the model is raised.
+    It generates by `fast_generate` if that has a vLLM engine behind it, and by `generate` otherwise. A failure of the
+    environment is recorded in the rollout, whose reward is then None; a failure of the model is raised.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them.
-        model: Of `FastLanguageModel`.
-        tokenizer: The model's.
-        n: How many rollouts: one a task, in their order, beginning again after the last.
-        max_completion_length: Tokens of a whole rollout behind its prompt.
-        temperature: Of the sampling; 0 takes the likeliest token.
-        batch_size: Rollouts that are played together.
-        tasks: The default is all of the environment's.
+        env: Environment class, factory or mix, or a list of them.
+        model: Model of `FastLanguageModel`.
+        tokenizer: Tokenizer of the model.
+        n: Number of rollouts: one per task, in order, starting again after the last task.
+        max_completion_length: Most tokens of a whole rollout after its prompt.
+        temperature: Sampling temperature; 0 takes the likeliest token.
+        batch_size: Number of rollouts that are played together.
+        tasks: Tasks to play; by default all of the environment's.
 
     Raises:
         EnvironmentSpecError: There are no tasks.
@@ -79,10 +79,10 @@ def rollout_with_model(
 
 
 def mean_reward(rollouts: Sequence[Rollout]) -> float:
-    """The mean over the rollouts that have a reward.
+    """The mean reward of the rollouts that have one.
 
     Raises:
-        GymError: None has; the sentence says why the first has not.
+        GymError: No rollout has a reward; the message says why the first has none.
     """
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     if not rewards:
@@ -94,7 +94,7 @@ def mean_reward(rollouts: Sequence[Rollout]) -> float:
 def model_generate(
     model: Any, tokenizer: Any, stop_ids: Sequence[int], *, max_tokens: int, temperature: float
 ) -> Generate:
-    """One turn for each of several prompts, sampled by a model."""
+    """Sample one turn for each of several prompts."""
     engine = _vllm_ids if hasattr(model, "vllm_engine") else _transformers_ids
     ends = {*stop_ids, tokenizer.eos_token_id}
     options = {"ends": ends, "pad": tokenizer.pad_token_id, "max_tokens": max_tokens, "temperature": temperature}
@@ -138,7 +138,7 @@ def _transformers_ids(
 def _vllm_ids(
     model: Any, prompts: Sequence[list[int]], *, ends: set[int], pad: int, max_tokens: int, temperature: float
 ) -> Iterator[list[int]]:
-    """The same with the engine of `fast_inference=True`, which knows the LoRA only when it is given it."""
+    """The same with the engine of `fast_inference=True`, to which the LoRA must be passed explicitly."""
     from vllm import SamplingParams  # on a GPU only
 
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, stop_token_ids=sorted(ends))
@@ -153,7 +153,7 @@ def _has_lora(model: Any) -> bool:
 
 
 def _stop_ids(model: Any) -> list[int]:
-    """Where the model's generation config ends a turn, which may be at several tokens."""
+    """The tokens, often several, at which the model's generation config ends a turn."""
     ids = model.generation_config.eos_token_id
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 

@@ -16,7 +16,7 @@ from gym_core import EnvironmentFactory, GymError
 from gym_core.driving import run
 
 RETRIES = 2
-"""How often what could not be scored is verified again, where TRL has no rewards of None."""
+"""How often a rollout without a reward is verified again, if TRL does not know rewards of None."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,27 +26,27 @@ def gym_reward(
 ) -> Callable[..., Any]:
     """The verifier of an environment, for `reward_funcs`; see `gym_adapters.trl.gym_reward`.
 
-    TRL 1.9.2 and later leave a reward of None out of the group. Earlier ones would sum it as 0, so there a rollout
-    that can't be scored is verified twice more, and then excluded: it gets the mean of the rollouts of its task in the
-    batch, so that its advantage is 0 and the group's mean stays what it was. Where that mean can't be had, the run is
-    stopped. Give the trainer no other reward function then, since theirs would be added to it.
+    TRL 1.9.2 and later leave a reward of None out of the group. Earlier versions would add it up as 0. With those, a
+    rollout that can't be scored is verified twice more and then excluded: it gets the mean reward of the other rollouts
+    of its task in the batch, so that its advantage is 0 and the group's mean does not change. If there is no such mean,
+    the run stops. Give the trainer no other reward function then, since its rewards would be added.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them.
-        rollouts_dir: Where every rollout is appended to `rollouts.jsonl`, each try of it; None writes none.
+        env: Environment class, factory or mix, or a list of them.
+        rollouts_dir: Folder in which every try of a rollout is appended to `rollouts.jsonl`; None writes none.
     """
     reward = trl.gym_reward(env, rollouts_dir=rollouts_dir)
     return reward if trl_version() >= NONE_SINCE else ExcludingReward(reward)
 
 
 class ExcludingReward:
-    """A reward function without None, for TRL before 1.9.2, which awaits none either.
+    """A sync reward function that never returns None, for TRL before 1.9.2.
 
     Args:
-        reward: Of `gym_adapters.trl.gym_reward`.
+        reward: Reward function of `gym_adapters.trl.gym_reward`.
 
     Attributes:
-        __name__: Names the metric `rewards/gym/<name>/mean`.
+        __name__: Name in the metric `rewards/gym/<name>/mean`.
     """
 
     def __init__(self, reward: Any) -> None:
@@ -59,7 +59,7 @@ class ExcludingReward:
         """Verify the completions of this rank, concurrently.
 
         Raises:
-            GymError: No rollout of a task could be scored, or its group is spread over ranks.
+            GymError: No rollout of a task could be scored, or its group spans several ranks.
         """
         rewards: list[float | None] = [None] * len(prompts)
         state = columns.get("trainer_state")
@@ -74,14 +74,14 @@ class ExcludingReward:
 
 
 def without_none(rewards: Sequence[float | None], groups: Sequence[str]) -> list[float]:
-    """Rewards in which None is the mean of its group's others, which gives it an advantage of 0.
+    """Replace each None by the mean of the group's other rewards, which gives it an advantage of 0.
 
     Args:
-        rewards: Of one rank.
-        groups: The task of each.
+        rewards: Rewards of one rank.
+        groups: Task of each rollout.
 
     Raises:
-        GymError: There are no others, or they may be on another rank.
+        GymError: There are no other rewards, or they may be on another rank.
     """
     scored: dict[str, list[float]] = defaultdict(list)
     for reward, group in zip(rewards, groups, strict=True):
@@ -96,5 +96,5 @@ def without_none(rewards: Sequence[float | None], groups: Sequence[str]) -> list
             f"{len(unscored)} of {len(rewards)} rollouts could not be scored in {1 + RETRIES} tries, and this TRL "
             "would count them as 0: use trl >= 1.9.2, which leaves them out, and rollouts_dir to see why"
         )
-    _log.warning("%d of %d rollouts could not be scored; they train nothing", len(unscored), len(rewards))
+    _log.warning("%d of %d rollouts could not be scored; nothing is learned from them", len(unscored), len(rewards))
     return [fmean(scored[group]) if reward is None else reward for reward, group in zip(rewards, groups, strict=True)]

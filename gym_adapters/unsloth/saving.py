@@ -1,4 +1,4 @@
-"""Saving what was trained, and seeing that what was saved is what was trained."""
+"""Saving a trained model, and checking that the saved model is the trained one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gym_adapters.unsloth.playing import mean_reward, rollout_with_model
 from gym_core import EnvironmentFactory, GymError, Task
 
 TOLERANCE = 0.05
-"""By how much the mean reward of a reloaded model may differ: merging rounds, and a token may then be another."""
+"""Largest difference in mean reward of a reloaded model: merging rounds weights, which may change a token."""
 
 
 def save_all(
@@ -33,19 +33,19 @@ def save_all(
     unsloth#8701). So the model at hand plays `n` rollouts at temperature 0, and each reloaded one must earn the same.
 
     Args:
-        model: Of `FastLanguageModel`, trained.
-        tokenizer: The model's.
-        folder: Where `lora` (the adapter, or all weights where there is none), and `merged_16bit`, `merged_4bit` and
-            `gguf` are written, as asked for.
-        env: What it plays.
-        n: Rollouts of each model.
-        max_completion_length: Tokens of a whole rollout behind its prompt.
-        tasks: The default is all of the environment's.
-        merged: Whether to write the adapter into the weights, and how many bits they have.
-        gguf: A quantization such as "q8_0", for llama.cpp, which Unsloth fetches; this form is not loaded again.
+        model: Trained model of `FastLanguageModel`.
+        tokenizer: Tokenizer of the model.
+        folder: Folder for `lora` (the adapter, or all weights if there is none) and, on request, `merged_16bit`,
+            `merged_4bit` and `gguf`.
+        env: Environment to play.
+        n: Number of rollouts per model.
+        max_completion_length: Most tokens of a whole rollout after its prompt.
+        tasks: Tasks to play; by default all of the environment's.
+        merged: Form in which the adapter is merged into the weights; None does not merge.
+        gguf: Quantization for llama.cpp, such as "q8_0", which Unsloth fetches; this form is not loaded again.
 
     Returns:
-        Mean rewards by form; `trained` is the model at hand.
+        Mean rewards by form; `trained` is the model that was passed.
 
     Raises:
         GymError: A reloaded model earns more or less, no rollout has a reward, or this backend can't save the form.
@@ -71,20 +71,20 @@ def save_all(
         rewards[form] = earned(_load(folder / form, model, in_4bit=form == "merged_4bit"))
         if abs(rewards[form] - rewards["trained"]) > TOLERANCE:
             raise GymError(
-                f"the model loaded from {folder / form} earns {rewards[form]:.3f} where the trained one earns "
-                f"{rewards['trained']:.3f}, on the same {n} rollouts at temperature 0"
+                f"the model loaded from {folder / form} earns {rewards[form]:.3f}, but the trained one earned "
+                f"{rewards['trained']:.3f} on the same {n} rollouts at temperature 0"
             )
     return rewards
 
 
 def _save_weights(model: Any, folder: Path) -> None:
-    """By `save_lora` where there is one, which casts the adapter to what vLLM loads."""
+    """Save by `save_lora` if there is one, which casts the adapter to what vLLM loads."""
     save: Callable[[str], None] = getattr(model, "save_lora", model.save_pretrained)
     save(str(folder))
 
 
 def _method(model: Any, name: str) -> Callable[..., Any]:
-    """One of the methods that Unsloth gives a model, or not, by backend."""
+    """A method that Unsloth gives models on some backends."""
     if not hasattr(model, name):
         raise GymError(f"Unsloth gives this {type(model).__name__} no {name} on this backend; save the LoRA alone")
     method: Callable[..., Any] = getattr(model, name)

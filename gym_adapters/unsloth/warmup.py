@@ -1,4 +1,4 @@
-"""A supervised warm-up on rollouts that went well, with the LoRA that GRPO goes on with."""
+"""A supervised warm-up on successful rollouts, with the LoRA that GRPO continues to train."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ def sft_warmup(
     best_of: int | None = None,
     **settings: Any,
 ) -> SFTTrainer:
-    """Train a model on rollouts that went well (rejection sampling); only what the assistant wrote is learned.
+    """Train a model on successful rollouts (rejection sampling); only the assistant's text is learned.
 
-    Rollouts that know their tokens are learned token for token. Where one does not, such as a scripted or a server's,
-    all are rendered by the chat template, which must mark what the assistant says (`{% generation %}`; TRL has such
-    versions of the usual templates), and the masks are checked by `check_masks`.
+    If all rollouts recorded their tokens, exactly these are learned. If one did not, such as a scripted rollout or one
+    from a server, all are rendered by the chat template, which must mark the assistant's text (`{% generation %}`; TRL
+    has such versions of the usual templates), and `check_masks` checks the masks.
 
     Args:
-        model: Of `FastLanguageModel`, with its LoRA; it is trained in place.
-        tokenizer: The model's.
-        rollouts: Those without reward, those that were cut off and those that say the same as another are left out.
-        min_reward: The least reward that is worth imitating.
-        best_of: The most rollouts of one task; None takes all.
-        settings: Of SFTConfig, such as `learning_rate` and `num_train_epochs`; they replace those of `config.STATED`.
+        model: Model of `FastLanguageModel` with its LoRA; it is trained in place.
+        tokenizer: Tokenizer of the model.
+        rollouts: Rollouts to learn from; those without a reward, those that were cut off and duplicates are left out.
+        min_reward: Least reward that is worth imitating.
+        best_of: Most rollouts per task; None takes all.
+        settings: Settings of SFTConfig, such as `learning_rate` and `num_train_epochs`; they replace those of
+            `config.STATED`.
 
     Returns:
         The trainer, whose `state.log_history` has the losses.

@@ -1,4 +1,4 @@
-"""veRL: environments for the stock trainer `python -m verl.trainer.main_ppo`, by config entries alone."""
+"""veRL: environments for the stock trainer `python -m verl.trainer.main_ppo`, through config entries alone."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _MODULES = {
     "gym_grpo": "advantages",
     "gym_sampler": "sampler",
 }
-"""Imported when asked for: verl loads plug-ins while it is being imported itself."""
+"""Modules that are imported on demand, since verl loads plug-ins while it is being imported itself."""
 
 
 def __getattr__(name: str) -> object:

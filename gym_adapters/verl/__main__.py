@@ -31,26 +31,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     data = commands.add_parser("data", help="write the tasks of environments as files for data.train_files")
     data.set_defaults(run=_data)
-    data.add_argument("--train", type=int, required=True, help="tasks of each environment for training")
-    data.add_argument("--val", type=int, required=True, help="tasks of each environment for validation")
-    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="where train.jsonl and val.jsonl go")
-    data.add_argument("--parquet", action="store_true", help="write parquet files instead")
+    data.add_argument("--train", type=int, required=True, help="number of tasks of each environment for training")
+    data.add_argument("--val", type=int, required=True, help="number of tasks of each environment for validation")
+    data.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for train.jsonl and val.jsonl")
+    data.add_argument("--parquet", action="store_true", help="write parquet files instead of JSONL")
     data.add_argument(
-        "--components", nargs="+", default=[], metavar="NAME", help="of scores that an empty reply does not show"
+        "--components", nargs="+", default=[], metavar="NAME", help="components that an empty reply does not show"
     )
     entries = commands.add_parser("overrides", help="print the arguments of verl.trainer.main_ppo for environments")
     entries.set_defaults(run=_overrides)
-    entries.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="of the command data")
+    entries.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder that `data` wrote")
     for command in (data, entries):
         command.add_argument("environments", nargs="+", metavar="ENV", help="package.module:name")
         command.add_argument("--arg", type=argument, action="append", default=[], metavar="NAME=JSON", help=_ARG_HELP)
     doctor = commands.add_parser("doctor", help="find what would go wrong in a run, without training")
     doctor.set_defaults(run=_doctor)
-    doctor.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="the arguments of verl.trainer.main_ppo")
+    doctor.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="arguments of verl.trainer.main_ppo")
     return parser
 
 
-_ARG_HELP = "for an ENV that is a function"
+_ARG_HELP = "argument for an ENV that is a function"
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The advantages of GRPO for groups in which some rollouts are not valid."""
+"""GRPO advantages for groups in which some rollouts are not valid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 MIN_VALID = 2
-"""Valid rollouts that a group needs: one alone has nothing to be compared with."""
+"""Least number of valid rollouts per group: a single one can't be compared."""
 
 
 def gym_grpo(
@@ -22,19 +22,19 @@ def gym_grpo(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages as in GRPO (arXiv:2402.03300, section 4.1.2), over the valid rollouts of each group only.
 
-    A row is valid where the policy sampled a token that counts: of a rollout that failed none does. Groups of fewer
-    than two valid rows have no advantage, while verl's "grpo" gives a group of one its reward.
+    A row is valid if the policy sampled a token that counts; in a failed rollout none does. Groups with fewer than two
+    valid rows have no advantage, whereas verl's "grpo" gives a group of one its reward as advantage.
 
     Args:
-        token_level_rewards: Of shape (rows, tokens); a row's reward is their sum.
-        response_mask: Of the same shape: 1 where a token counts.
-        index: One a row: the group it is in.
-        config: The trainer's `algorithm`; where its `norm_adv_by_std_in_grpo` is false, advantages are not divided by
-            the standard deviation (Dr. GRPO, arXiv:2503.20783).
-        epsilon: Keeps the division finite.
+        token_level_rewards: Rewards of shape (rows, tokens); the reward of a row is their sum.
+        response_mask: Mask of the same shape; 1 where a token counts.
+        index: Group of each row.
+        config: The trainer's `algorithm`; if its `norm_adv_by_std_in_grpo` is false, advantages are not divided by the
+            standard deviation (Dr. GRPO, arXiv:2503.20783).
+        epsilon: Small number that keeps the division finite.
 
     Returns:
-        The advantages, of the same shape, twice, since without a critic they are the returns too.
+        The advantages, of the same shape, twice: without a critic they are also the returns.
     """
     normalized = config is None or config.get("norm_adv_by_std_in_grpo", True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The agent loop of environments: tools, user turns and openings of their own, with exact tokens."""
+"""The agent loop of environments: tools, user turns and openings made by `setup`, with exact tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from gym_core import (
 from gym_core.driving import Needs, Player, playable, submit, trained_track, verify_groups
 
 AGENT_LOOP = Player("agent loop 'gym'", parses_calls=True)
-"""What it can play: everything, where the chat template can be continued."""
+"""A player of everything, provided that the chat template can be continued."""
 
 OLD_AGENT_LOOP = Player(
     "the older trainer, which spreads the rollouts of a task over processes",
@@ -52,11 +52,11 @@ OLD_AGENT_LOOP = Player(
 _log = logging.getLogger(__name__)
 
 
-class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there where types are checked
+class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # types are checked without verl
     """Plays one rollout of a row, for `actor_rollout_ref.rollout.agent.default_agent_loop=gym`.
 
-    verl makes one for each rollout. The environment lives on the loop of the episodes, so that one that blocks never
-    keeps the worker from its servers. A rollout that failed becomes a row in which no token counts.
+    verl makes one per rollout. The environment lives on the event loop of the episodes, so one that blocks never keeps
+    the worker from its servers. A failed rollout becomes a row in which no token counts.
 
     The row's `extra_info` carries the task, as `python -m gym_adapters.verl data` and `GymDataset` write it.
     """
@@ -65,7 +65,7 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
         """Play and verify a rollout, and give verl its exact tokens.
 
         Raises:
-            GymError: The run can't work with this environment, model or configuration, whatever is played.
+            GymError: The run can't work with this environment, model or configuration.
         """
         gym = gym_row(row.get("extra_info"))
         options = options_of(self.rollout_config)
@@ -94,7 +94,7 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
         rollout, group = await play_in_group(uid, session, play(), judge)
         reward, step = _reward(rollout, group), int(row.get("global_steps", 0))
         _record(rollout, options, step)
-        # Weights are numbered by the step that made them; those of a rollout that sampled nothing are the newest.
+        # Weights are numbered by the step that made them; a rollout that sampled nothing counts as the newest.
         first, last = engine.steps or (max(step - 1, 0),) * 2
         extra_fields = {
             "min_global_steps": first,
@@ -116,7 +116,7 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
     def _output(
         self, rollout: Rollout, track: TokenTrack, engine: ServerPolicy, reward: float, extra_fields: dict[str, Any]
     ) -> AgentLoopOutput:
-        """The row of a rollout; every field is set, since verl leaves out those that are not."""
+        """The row of a rollout; every field is set, since verl drops fields that are not."""
         return AgentLoopOutput(
             prompt_ids=track.prompt_ids,
             response_ids=track.completion_ids,
@@ -137,14 +137,14 @@ class GymAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl is not there wh
 
 
 def _track(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
-    """The tokens for the loss; a rollout that sampled nothing has the shortest row there is."""
+    """The tokens for the loss; a rollout that sampled nothing gets the shortest possible row."""
     if rollout.tokens is None:
         rollout = replace(rollout, tokens=TokenTrack(prompt_ids=[template.eos_id]))
     return trained_track(rollout, template)
 
 
 def _reward(rollout: Rollout, group: Sequence[Rollout]) -> float:
-    """The reward; verl takes no None, so a rollout without gets the mean of its group, which moves no baseline."""
+    """The reward; verl takes no None, so a missing one becomes the mean of its group, which keeps the baseline."""
     if rollout.reward is not None:
         return rollout.reward
     return fmean([other.reward for other in group if other.reward is not None] or [0.0])
@@ -156,15 +156,15 @@ def _record(rollout: Rollout, options: Options, step: int) -> None:
     if options.rollouts_dir is not None:
         directory = Path(options.rollouts_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        name = f"rollouts.{platform.node()}.{os.getpid()}.jsonl"  # one a worker
+        name = f"rollouts.{platform.node()}.{os.getpid()}.jsonl"  # one per worker
         write_rollouts(directory / name, [replace(rollout, step=step)])
 
 
 @lru_cache(maxsize=4)
 def _template(tokenizer: Any, kwargs: str, model: str, tool_format: str) -> tuple[ChatTemplate, Any]:
-    """The chat template of a model and verl's parser of its tool calls; made once a process."""
+    """The chat template of a model and verl's parser of its tool calls; made once per process."""
     tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.response_template = None  # calls are parsed by `multi_turn.format`, as in all of verl
+    tokenizer.response_template = None  # `multi_turn.format` decides how calls are parsed, as everywhere in verl
     parser = ToolParser.get_tool_parser(tool_format, copy.deepcopy(tokenizer))
     stop_ids = [*_stop_ids(model), *parser.stop_token_ids]
     return ChatTemplate(tokenizer, stop_ids=stop_ids, kwargs=json.loads(kwargs)), parser
@@ -172,7 +172,7 @@ def _template(tokenizer: Any, kwargs: str, model: str, tool_format: str) -> tupl
 
 def _stop_ids(model: str) -> list[int]:
     """The tokens at which engines end a turn of this model."""
-    with contextlib.suppress(OSError):  # it has no generation config
+    with contextlib.suppress(OSError):  # the model has no generation config
         ends = GenerationConfig.from_pretrained(model).eos_token_id
         return ends if isinstance(ends, list) else [ends] if ends is not None else []
     return []

@@ -1,4 +1,4 @@
-"""Checks of verl's configuration: what it takes and then ignores, or what can't work with environments."""
+"""Checks of verl's configuration: entries that it accepts and ignores, or that can't work with environments."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _MOVED = {
     "reward_model": "reward.reward_model",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-"""Groups of entries that compose and do nothing since verl 0.9, and what replaces them; the longest name counts."""
+"""Groups of entries without effect since verl 0.9, and their replacements; the longest matching name counts."""
 
 
 def problems(config: Any) -> Iterator[str]:
-    """What is wrong with a composed configuration, a sentence each."""
+    """The problems of a composed configuration, one sentence each."""
     yield from _registrations()
     yield from _ignored(config)
     rollout = config.actor_rollout_ref.rollout
     if manager := rollout.agent.get("agent_loop_manager_class"):
         yield (
             f"agent_loop_manager_class={manager} replaces the workers that play agent loops, and those made for verl "
-            "0.8 and before fail in 0.9, which gives them other arguments: remove it"
+            "0.8 and earlier fail in 0.9, which passes them other arguments: remove it"
         )
     if rollout.agent.default_agent_loop != "gym":
         return
@@ -43,10 +43,10 @@ def problems(config: Any) -> Iterator[str]:
 
 
 def advice(config: Any) -> Iterator[str]:
-    """What a configuration would be better with, a sentence each."""
+    """Possible improvements of a configuration, one sentence each."""
     if config.algorithm.adv_estimator != "gym_grpo":
         yield (
-            f"algorithm.adv_estimator is {config.algorithm.adv_estimator}, which takes rollouts that failed for ones "
+            f"algorithm.adv_estimator is {config.algorithm.adv_estimator}, which treats failed rollouts as rollouts "
             "with the mean reward of their group; gym_grpo leaves them out"
         )
     sampler = config.trainer.v1.sampler
@@ -54,15 +54,15 @@ def advice(config: Any) -> Iterator[str]:
         yield "no gym/* metrics in training: set trainer.v1.sampler.custom_sampler as the command `overrides` prints"
     elif (config.algorithm.get("filter_groups") or {}).get("enable") and not sampler.sampler_kwargs:
         yield (
-            "algorithm.filter_groups is not passed to custom samplers by verl: "
+            "verl does not pass algorithm.filter_groups to custom samplers: "
             "set +trainer.v1.sampler.sampler_kwargs.filter_groups_metric=reward"
         )
     if not config.trainer.use_v1:
-        yield "trainer.use_v1=false is the deprecated trainer: it has no gym/* metrics and no groups judged together"
+        yield "trainer.use_v1=false is the deprecated trainer: it has no gym/* metrics and judges no groups together"
 
 
 def _registrations() -> Iterator[str]:
-    cure = "install gym-adapters anew, and unset VERL_USE_EXTERNAL_PLUGINS or add gym_adapters to it"
+    cure = "reinstall gym-adapters, and unset VERL_USE_EXTERNAL_PLUGINS or add gym_adapters to it"
     if "gym" not in registered_agent_loops():
         yield f"verl has not loaded our plug-in, so it knows no agent loop 'gym': {cure}"
     elif "gym_grpo" not in registered_estimators():
@@ -78,7 +78,7 @@ def _ignored(config: Any) -> Iterator[str]:
 
 
 def _set(group: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """The entries that are not null, which they all are by default."""
+    """The entries that are not null; by default all are."""
     for name, value in group.items():
         if isinstance(value, Mapping):
             yield from _set(value, f"{prefix}.{name}")
@@ -87,10 +87,10 @@ def _set(group: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 
 def composed(overrides: list[str]) -> Any:
-    """The configuration that main_ppo would make of its arguments.
+    """Compose the configuration as main_ppo would from its arguments.
 
     Raises:
-        GymError: An entry does not exist, or has a wrong value.
+        GymError: An entry does not exist or has a wrong value.
     """
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException

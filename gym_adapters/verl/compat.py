@@ -1,4 +1,4 @@
-"""All that the adapter uses of verl but for what `plugin` registers; a newer verl that moved a name fails here."""
+"""All names of verl that the adapter uses, except those in `plugin`; if a newer verl moves one, this module fails."""
 
 from gym_core import MissingDependencyError
 

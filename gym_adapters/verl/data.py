@@ -1,4 +1,4 @@
-"""Data: the tasks of environments as the files that verl's own dataset reads."""
+"""Data: the tasks of environments as files for verl's own dataset."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gym_core.driving import submit
 def write_data(
     sources: Sequence[Source], directory: Path, *, train: int, val: int, parquet: bool = False
 ) -> tuple[Path, Path]:
-    """Write `train.jsonl` and `val.jsonl`, in which no task is in both.
+    """Write `train.jsonl` and `val.jsonl`, which have no task in common.
 
     Args:
-        sources: The environments; those of one run belong in one file, since verl wants the same metrics of all.
-        directory: Is made.
-        train: Tasks of each environment for training: its first ones.
-        val: Tasks of each for validation: the ones that follow.
-        parquet: Write `.parquet` files instead.
+        sources: Environments; those of one run belong in one file, since verl requires the same metrics of all rows.
+        directory: Folder for the files; made if necessary.
+        train: Number of tasks of each environment for training, taken from the start.
+        val: Number of tasks of each environment for validation, taken after those.
+        parquet: Whether to write `.parquet` files instead.
 
     Returns:
         The two files.
@@ -50,7 +50,7 @@ def write_data(
 
 
 def _tasks(source: Source, count: int) -> list[Task]:
-    """The first tasks of an environment; making them may take a while, so it says how far it is."""
+    """The first tasks of an environment; prints its progress, since making them may take a while."""
     tasks = []
     for task in islice(source.env.tasks, count):
         tasks.append(task)
@@ -65,7 +65,7 @@ def _tasks(source: Source, count: int) -> list[Task]:
 
 
 def component_names(source: Source, tasks: Sequence[Task]) -> list[str]:
-    """What the verifiers of a source name in their scores, as an empty reply to the first task of each shows."""
+    """The components in the scores of a source, as found with an empty reply to the first task of each environment."""
     first = {task.environment: task for task in reversed(tasks)}
     played = [submit(open_episode(source.env, task).run(ScriptedPolicy([""]))) for task in first.values()]
     return [*source.components, *(name for rollout in played for name in rollout.result().components)]
@@ -73,7 +73,7 @@ def component_names(source: Source, tasks: Sequence[Task]) -> list[str]:
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
     if path.suffix == ".parquet":
-        from datasets import Dataset  # seconds, and few want it
+        from datasets import Dataset  # takes seconds, and few need it
 
         Dataset.from_list(rows).to_parquet(path)
     else:

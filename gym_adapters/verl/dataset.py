@@ -1,4 +1,4 @@
-"""The tasks of environments as verl's dataset, made while it trains."""
+"""The tasks of environments as a dataset for verl, made during training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SCHEME = "gym://"
 
 
 class GymDataset(RLHFDataset):  # type: ignore[misc]
-    """Serves tasks straight from environments, for `data.custom_cls.{path,name}`; they may have no end.
+    """Serves tasks straight from environments, also endless ones, for `data.custom_cls.{path,name}`.
 
-    A data file is named `gym://package.module:name?skip=1000&split=val`, where all of the query may be left out: `skip`
-    so many tasks, for validation on others than those of training, `split`, and arguments where the name is a function.
-    The numbers of tasks are `data.train_max_samples` and `data.val_max_samples`. Tasks are made as they are first
-    asked for, in order, so an endless generator wants `data.shuffle=false`.
+    A data file is named `gym://package.module:name?skip=1000&split=val`. The query is optional: `skip` is the number of
+    tasks to skip, so that validation uses other tasks than training; `split` is the split; and other names are
+    arguments, if the name is a function. `data.train_max_samples` and `data.val_max_samples` set the numbers of tasks.
+    Tasks are made when they are first needed, in order, so an endless generator needs `data.shuffle=false`.
 
     Raises:
-        GymError: A data file is not of that form, or there is no end to its tasks and no number is given.
+        GymError: The name of a data file is not of that form, or its tasks are endless and no number is given.
     """
 
     def _download(self, use_origin_parquet: bool = False) -> None:
@@ -35,7 +35,7 @@ class GymDataset(RLHFDataset):  # type: ignore[misc]
     def _read_files_and_tokenize(self) -> None:
         if self.config.get("filter_overlong_prompts", False):
             raise GymError(
-                "data.filter_overlong_prompts can't be true with GymDataset, which makes tasks as it goes; "
+                "data.filter_overlong_prompts can't be true with GymDataset, which makes tasks on demand; "
                 "rollouts of prompts that are too long have no reward"
             )
         parts = [_Part.of(str(name)) for name in self.data_files]
@@ -67,11 +67,11 @@ class _Part:
 
 
 class _Rows(Sequence[dict[str, Any]]):
-    """The rows of some tasks, made as they are asked for.
+    """The rows of some tasks, made on demand.
 
     Args:
-        parts: Take turns, so that there is some of each however few are asked for.
-        count: How many; below 1 for all that there are.
+        parts: Data files, which alternate, so that even a few rows come from all of them.
+        count: Number of rows; below 1 for all.
     """
 
     def __init__(self, parts: Sequence[_Part], count: int) -> None:

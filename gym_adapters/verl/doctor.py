@@ -1,4 +1,4 @@
-"""The doctor: what would go wrong in a run of verl's trainer, said before minutes are lost."""
+"""The doctor: what would go wrong in a run of verl's trainer, said before time is lost."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gym_core.driving import opened_episode, playable
 
 
 def examine(overrides: list[str], say: Callable[[str], None] = print) -> list[str]:
-    """Do what main_ppo would do with these arguments, but for training: load all, and play two rollouts.
+    """Do what main_ppo would do with these arguments, except training: load everything and play two rollouts.
 
     Args:
-        overrides: The arguments of `python -m verl.trainer.main_ppo`.
-        say: Is given what is found, a line or a rollout at a time.
+        overrides: Arguments of `python -m verl.trainer.main_ppo`.
+        say: Function that prints a line or a rollout.
 
     Returns:
-        What is wrong, a sentence each; nothing found is an empty list.
+        One sentence per problem; an empty list if there is none.
 
     Raises:
-        GymError: It goes no further: main_ppo would refuse the arguments, or has no data.
+        GymError: main_ppo would refuse the arguments, or has no data.
     """
     config = composed(overrides)
     found = list(problems(config))

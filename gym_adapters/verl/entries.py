@@ -1,4 +1,4 @@
-"""The config entries that point verl's stock trainer at environments."""
+"""The config entries that make verl's stock trainer play environments."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ COMMON = (
 
 
 def overrides(sources: Sequence[Source], data: Path) -> list[str]:
-    """The arguments of `python -m verl.trainer.main_ppo` for environments, beside those of the model and the machine.
+    """The arguments of `python -m verl.trainer.main_ppo` for environments, without those for model and machine.
 
     Args:
-        sources: The environments.
-        data: Where the command `data` has written their tasks.
+        sources: Environments of the run.
+        data: Folder in which the command `data` has written their tasks.
 
     Raises:
         EnvironmentSpecError: There is no such environment, or it has no tasks.
@@ -37,5 +37,5 @@ def overrides(sources: Sequence[Source], data: Path) -> list[str]:
 def _is_single_turn(source: Source) -> bool:
     try:
         return not any(playable(opened_episode(env), by=REWARD_FUNCTION) for env in members(source.env).values())
-    except EpisodeError:  # it can't be opened on this machine; the agent loop plays whatever it needs
+    except EpisodeError:  # it can't be opened on this machine; the agent loop can play anything
         return False

@@ -1,4 +1,4 @@
-"""Generation with verl's rollout servers, a turn at a time."""
+"""Generation with verl's rollout servers, turn by turn."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from gym_core import (
 
 
 class ServerPolicy:
-    """One rollout's engine: the client that verl gives an agent loop, which picks a server and keeps to it.
+    """The engine of one rollout: the client that verl gives an agent loop, which picks a server and stays with it.
 
     Args:
-        generate: The `generate` of the client; it is awaited on the loop where this policy is made, wherever the
-            episode plays.
-        template: The model's.
-        sampling_params: verl's, for training or validation.
-        max_prompt_tokens: Of the opening. verl would cut a longer one at its start, and lose the system prompt.
+        generate: The client's `generate`; it is awaited on the event loop where this policy is made, wherever the
+            episode is played.
+        template: Chat template of the model.
+        sampling_params: Sampling parameters of verl, for training or validation.
+        max_prompt_tokens: Most tokens of the opening. verl would cut off the start of a longer one, and lose the system
+            prompt.
 
     Attributes:
-        seconds: Spent generating.
-        preempted: How often the engine put the rollout off; -1 where it does not say.
-        steps: The trainer's steps of the weights that sampled it, first and last; None where no server said.
-        routed_experts: Of the last turn, for router replay; None where the engine gives none.
+        seconds: Time spent generating.
+        preempted: Number of preemptions by the engine; -1 if it does not report them.
+        steps: First and last trainer step of the weights that sampled the rollout; None if no server reported it.
+        routed_experts: Routed experts of the last turn, for router replay; None if the engine gives none.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class ServerPolicy:
         self._sampling_params = dict(sampling_params)
         self._max_prompt_tokens = max_prompt_tokens
         self._loop = asyncio.get_running_loop()
-        self._request_id = uuid4().hex  # the same for all turns, so that they meet the same prefix cache
+        self._request_id = uuid4().hex  # the same for all turns, so that they use the same prefix cache
         self._asked = False
 
     async def __call__(self, prompt_ids: list[int], /, *, max_tokens: int) -> Sampled:
-        """Sample a turn.
+        """Sample one turn.
 
         Raises:
-            PolicyError: The opening is too long, or the server gave the request up.
+            PolicyError: The opening is too long, or the server aborted the request.
         """
         if not self._asked and len(prompt_ids) > self._max_prompt_tokens:
             raise PolicyError(
@@ -104,9 +105,9 @@ class ToolCallPolicy:
     """A TokenizedPolicy whose tool calls are found by one of verl's parsers.
 
     Args:
-        policy: Writes the turns as text.
-        template: The model's.
-        parser: What `ToolParser.get_tool_parser` gives for `multi_turn.format`.
+        policy: Policy that writes the turns as text.
+        template: Chat template of the model.
+        parser: Parser that `ToolParser.get_tool_parser` returns for `multi_turn.format`.
     """
 
     def __init__(self, policy: TokenizedPolicy, template: ChatTemplate, parser: Any) -> None:
@@ -115,7 +116,7 @@ class ToolCallPolicy:
         self._parser = parser
 
     async def __call__(self, messages: Sequence[Message], tools: Sequence[ToolSchema], /) -> Completion:
-        """Write the next assistant message; raises what the TokenizedPolicy does."""
+        """Write the next assistant message; raises the same as TokenizedPolicy."""
         track = self._policy.track
         start = len(track.completion_ids)
         completion = await self._policy(messages, tools)
@@ -132,21 +133,21 @@ class ToolCallPolicy:
     async def _parse(self, ids: list[int], tools: Sequence[ToolSchema], *, turn: int) -> Message:
         try:
             content, found = await self._parser.extract_tool_calls(ids, [_verl_schema(tool) for tool in tools])
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):  # whatever a model writes
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):  # a model can write anything
             content, found = self._parser.tokenizer.decode(ids), []
         calls = [tool_call(call.name, call.arguments, id=f"call_{turn}_{i}") for i, call in enumerate(found)]
         return assistant(content, tool_calls=calls or self._malformed(ids, turn))
 
     def _malformed(self, ids: list[int], turn: int) -> list[ToolCall]:
-        """What looks like a call that the parser could not read, as one call, so that it is answered."""
-        opening = getattr(self._parser, "tool_call_start_token", None)  # not all formats have one
+        """Text that looks like a call but could not be parsed, as one call, so that it is answered."""
+        opening = getattr(self._parser, "tool_call_start_token", None)  # some formats have none
         _, opened, raw = self._parser.tokenizer.decode(ids).partition(opening or "\0")
         named = re.search(r'"name"\s*:\s*"([^"]+)"', raw)
         return [tool_call(named[1] if named else "", raw, id=f"call_{turn}_0")] if opened else []
 
 
 def _verl_schema(tool: ToolSchema) -> OpenAIFunctionToolSchema:
-    """As much of a schema as verl's parsers use, to tell numbers from strings; verl's class rejects many others."""
+    """The part of a schema that verl's parsers use to tell numbers from strings; verl's class rejects many others."""
     function = tool["function"]
     properties = function.get("parameters", {}).get("properties", {})
     parameters = {"type": "object", "properties": {name: {"type": _type(p)} for name, p in properties.items()}}

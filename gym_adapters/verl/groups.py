@@ -1,4 +1,4 @@
-"""Groups: the rollouts of one prompt, which verl plays in one worker process and samples only together."""
+"""Groups: the rollouts of one prompt, which verl plays in one worker process and takes only together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _groups: dict[tuple[asyncio.AbstractEventLoop, Any], _Group] = {}
 
 
 class _Group:
-    """Those of a prompt's rollouts that have not all ended."""
+    """A prompt's rollouts, until all have ended."""
 
     def __init__(self) -> None:
         self.playing = 0
@@ -27,14 +27,14 @@ async def play_in_group(
 ) -> tuple[Rollout, list[Rollout]]:
     """Play one rollout, and wait for the others of its prompt.
 
-    verl starts all rollouts of a prompt in one go, so that they have all joined before the first of them ends. It
-    samples no group before its last rollout has ended, so nothing is lost by waiting.
+    verl starts all rollouts of a prompt at once, so all have joined before the first of them ends. It takes no group
+    before its last rollout has ended, so waiting costs nothing.
 
     Args:
-        uid: Of the prompt.
-        session: Of the rollout.
-        rollout: Plays it; is awaited once.
-        judge: Is given all rollouts of the group, once, in the order of their sessions.
+        uid: Id of the prompt.
+        session: Number of the rollout.
+        rollout: Coroutine that plays the rollout; it is awaited once.
+        judge: Function that judges all rollouts of the group, in the order of their sessions; it is called once.
 
     Returns:
         This rollout, and the whole group, as judged.

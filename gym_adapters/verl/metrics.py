@@ -1,4 +1,4 @@
-"""Metrics: what verl is told of a rollout beside its reward, the same numbers for all environments of a run."""
+"""Metrics: the numbers of a rollout beside its reward, under the same names for all environments of a run."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from math import isnan, nan
 from gym_core import Rollout
 
 _RENAMED = {"reward": "reward_component"}
-"""verl's validation has a `reward` of its own, and would count ours into it."""
+"""verl's validation has its own `reward`, and would mix ours into it."""
 
 
 def reward_extra_info(rollout: Rollout, components: Sequence[str], *, score: float) -> dict[str, float]:
-    """The metrics of one rollout; `acc` is what verl's validation shows first.
+    """The metrics of one rollout; verl's validation shows `acc` first.
 
     Args:
-        rollout: Finished. Where it has no reward, `unscored` is 1.0.
-        components: The names to give; NaN for those that this rollout does not have. Others are left out.
-        score: Its reward, or what stands for it: verl, which also filters groups by `score` or `acc`, knows no missing
-            numbers.
+        rollout: Finished rollout. If it has no reward, `unscored` is 1.0.
+        components: Names of the components to report; NaN for those that this rollout lacks. Others are left out.
+        score: Reward of the rollout, or its substitute: verl, which can also filter groups by `score` or `acc`, has no
+            missing numbers.
     """
     parts = {_RENAMED.get(name, name): rollout.components.get(name, nan) for name in components}
     return {"score": score, "acc": score, **parts, **rollout.rates, "unscored": float(rollout.reward is None)}
 
 
 def means(infos: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over rollouts of one environment, without the numbers that are not there.
+    """The mean of each metric over rollouts of one environment, ignoring missing numbers.
 
-    Of an unscored rollout count `unscored` and the rates, which are known; its score and components are not.
+    Of an unscored rollout, `unscored` and the rates count, but not the score and its components.
     """
     found: dict[str, list[float]] = {}
     for info in infos:

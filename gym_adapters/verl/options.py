@@ -12,12 +12,12 @@ KEY = "actor_rollout_ref.rollout.custom.gym"
 
 @dataclass(frozen=True)
 class Options:
-    """What a run may set by `+actor_rollout_ref.rollout.custom.gym.<name>=...`.
+    """Settings of a run by `+actor_rollout_ref.rollout.custom.gym.<name>=...`.
 
     Attributes:
-        max_concurrency: Rollouts that an agent loop worker plays at a time; verl starts all of its share at once.
-        max_turn_tokens: Tokens of one turn; None for all that the response has left.
-        rollouts_dir: Where each worker process appends its rollouts to a JSONL file; None writes none.
+        max_concurrency: Most rollouts that an agent loop worker plays at once; verl itself starts all of its share.
+        max_turn_tokens: Most tokens per turn; None for all that the response has left.
+        rollouts_dir: Folder in which each worker process appends its rollouts to a JSONL file; None writes none.
         actors: Options of the Ray actors that the environments live in, see `actors.in_actor`; None for the worker.
     """
 
@@ -34,7 +34,7 @@ class Options:
 
 
 def options_of(rollout_config: Any) -> Options:
-    """The options of a run.
+    """Read the options of a run.
 
     Raises:
         GymError: There is no such option.

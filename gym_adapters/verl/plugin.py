@@ -1,9 +1,9 @@
-"""What `import verl` loads in every process, by the entry point `verl.plugins`: the names `gym` and `gym_grpo`.
+"""The plug-in that `import verl` loads in every process, which registers the names `gym` and `gym_grpo`.
 
-It imports none of our modules that import verl, since one of those may be what imports verl for the first time.
+It imports none of our modules that import verl, since one of them may be importing verl for the first time.
 """
 
-from verl.experimental.agent_loop.agent_loop import _agent_loop_registry  # `register` wants the class itself
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry  # `register` needs the class itself
 from verl.trainer.ppo.core_algos import register_adv_est
 
 from gym_adapters.verl.advantages import gym_grpo

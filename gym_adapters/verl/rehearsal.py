@@ -1,4 +1,4 @@
-"""A rehearsal: two rollouts by verl's own agent loop worker, with an engine that knows what to say beforehand."""
+"""A rehearsal: two rollouts by verl's own agent loop worker, with an engine that follows a script."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SAMPLED, CONTEXT, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
 class Worker(AgentLoopWorker):  # type: ignore[misc]
-    """verl's worker, whose servers are an engine of its own."""
+    """verl's worker, with a scripted engine in place of servers."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config, _Engine())
         self.llm_client.tokenizer = self.tokenizer
 
     def play(self, row: dict[str, Any], reply: str) -> Any:
-        """One rollout, in which the policy says the same in every turn, as verl would train on it."""
+        """Play one rollout in which the policy says the same at every turn, as verl would train on it."""
         self.llm_client.reply = reply
         batch = DataProto.from_single_dict(collate_fn([row]))
         batch.meta_info = {"global_steps": 1, "validate": False}
@@ -32,7 +32,7 @@ class Worker(AgentLoopWorker):  # type: ignore[misc]
 
 
 class _Engine:
-    """Stands where verl has its client of rollout servers."""
+    """Takes the place of verl's client of rollout servers."""
 
     tokenizer: Any
     reply = ""
@@ -50,7 +50,7 @@ class _Engine:
 
 
 def replies(row: dict[str, Any], tokenizer: Any) -> Iterator[tuple[str, str]]:
-    """What the policy says in each rollout, described and in full: a text, and a call of a tool if there is one."""
+    """The reply of each rollout, with a description: a text, and a tool call if there is a tool."""
     yield "a text", "I don't know."
     if tools := asyncio.run(_tools(row)):
         yield f"a call of {tools[0]['function']['name']}", _call(tools[0], tokenizer)
@@ -59,7 +59,7 @@ def replies(row: dict[str, Any], tokenizer: Any) -> Iterator[tuple[str, str]]:
 
 
 def coloured(rollout: Any, tokenizer: Any) -> str:
-    """The text of a rollout: what counts in the loss in green, what the environment and the template said dimmed."""
+    """The text of a rollout: tokens that count in the loss in green, those of environment and template dimmed."""
     prompt = rollout.batch["prompts"][rollout.batch["attention_mask"][: rollout.batch["prompts"].shape[-1]].bool()]
     length = int(rollout.batch["attention_mask"].sum()) - len(prompt)
     tokens = zip(rollout.batch["response_mask"].tolist(), rollout.batch["responses"].tolist(), strict=True)
@@ -78,7 +78,7 @@ async def _tools(row: dict[str, Any]) -> list[ToolSchema]:
 
 
 def _call(tool: ToolSchema, tokenizer: Any) -> str:
-    """A call as the chat template writes it, up to the end of the turn."""
+    """A tool call as the chat template writes it, up to the end of the turn."""
     parameters = tool["function"].get("parameters", {})
     properties = parameters.get("properties", {})
     arguments = {name: _example(properties[name]) for name in parameters.get("required", ())}

@@ -14,7 +14,7 @@ REWARD_FUNCTION = Player(
     gives=Needs(),
     instead="set actor_rollout_ref.rollout.agent.default_agent_loop=gym",
 )
-"""What `compute_score` can judge: one reply to the task's prompt."""
+"""A player of one reply to the task's prompt, which is all that `compute_score` can judge."""
 
 
 def compute_score(
@@ -22,20 +22,20 @@ def compute_score(
 ) -> dict[str, float]:
     """The reward of one reply, for `reward.custom_reward_function.path=pkg://gym_adapters.verl.reward`.
 
-    It is called from any thread, by any of verl's reward managers; verl runs it off its event loops.
+    Any of verl's reward managers calls it, from any thread; verl runs it outside its event loops.
 
     Args:
-        data_source: Not used; the row says which environment it is.
-        solution_str: The reply, without special tokens.
+        data_source: Not used; the row names the environment.
+        solution_str: Reply, without special tokens.
         ground_truth: Not used; the row has the task.
-        extra_info: The row's, with the task.
+        extra_info: The row's `extra_info`, which has the task.
 
     Returns:
         `score` and the metrics of `reward_extra_info`.
 
     Raises:
-        GymError: There is no verdict: the environment broke, or it is not of one turn. verl then has a failed session:
-            it is left out of its group, or the group is replaced. A made-up 0 would be trained on.
+        GymError: There is no verdict: the environment broke, or has more than one turn. verl then counts a failed
+            session, which it leaves out of its group, or it replaces the group. A made-up 0 would be trained on.
     """
     row = gym_row(extra_info)
     rollout = run(_verify(row, solution_str))

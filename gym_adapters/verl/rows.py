@@ -1,4 +1,4 @@
-"""Rows: tasks as verl's datasets carry them, to its reward functions and agent loops."""
+"""Rows: tasks as verl's datasets carry them to its reward functions and agent loops."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from gym_core import EnvironmentFactory, GymError, Task, load_environment, user
 
 COLUMN = "gym"
-"""The field of `extra_info` with the JSON text: Arrow would give all rows each other's keys."""
+"""The field of `extra_info` with the task as JSON text; Arrow would give every row the keys of all others."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where tasks come from, so that any process can make their environments.
+    """The origin of tasks, from which any process can make their environments.
 
     Attributes:
-        environment: `"package.module:name"`, for `load_environment`.
-        arguments: Its JSON arguments, where it is a function.
-        components: Of the scores of all environments of the run, in the order of the metrics: verl wants the same ones
-            from every rollout.
+        environment: Name as `"package.module:name"`, for `load_environment`.
+        arguments: JSON arguments, if the name is a function.
+        components: Components in the scores of all environments of the run, in the order of the metrics; verl requires
+            the same ones of every rollout.
     """
 
     environment: str
@@ -30,29 +30,29 @@ class Source:
     components: Sequence[str] = ()
 
     def to_json(self) -> str:
-        """Its attributes as JSON."""
+        """The attributes as JSON."""
         return json.dumps({**vars(self), "arguments": dict(self.arguments)}, ensure_ascii=False)
 
     @property
     def env(self) -> EnvironmentFactory:
-        """The environment; made once a process.
+        """The environment; made once per process.
 
         Raises:
-            EnvironmentSpecError: There is none.
+            EnvironmentSpecError: There is no such environment.
         """
         return _environment(self.environment, json.dumps(dict(self.arguments), sort_keys=True))
 
 
 @dataclass(frozen=True)
 class GymRow:
-    """What `gym_row` finds in a row: a task and where it comes from."""
+    """The content of a row: a task and its source."""
 
     source: Source
     task: Task
 
     @property
     def env(self) -> EnvironmentFactory:
-        """What plays the task."""
+        """The environment that plays the task."""
         return self.source.env
 
 
@@ -60,25 +60,25 @@ def verl_row(source: Source, task: Task, *, index: int, split: str) -> dict[str,
     """The row of one task, for any dataset of verl's.
 
     Args:
-        source: Where the task comes from.
-        task: What is asked.
-        index: Numbers the rows.
-        split: "train" or "val"; verl does not tell agent loops whether it validates.
+        source: Source of the task.
+        task: Task of the row.
+        index: Number of the row.
+        split: "train" or "val"; verl does not tell agent loops whether it is validating.
     """
     payload = {**json.loads(source.to_json()), "task": task.to_row()}
     return {
         "data_source": f"gym/{task.environment or source.env.name}",
-        "prompt": task.prompt or [user("")],  # where `setup` makes the opening there is no prompt yet
+        "prompt": task.prompt or [user("")],  # if `setup` makes the opening, there is no prompt yet
         "reward_model": {"style": "rule", "ground_truth": json.dumps(task.answer, ensure_ascii=False)},
         "extra_info": {"index": index, "split": split, COLUMN: json.dumps(payload, ensure_ascii=False)},
     }
 
 
 def gym_row(extra_info: Mapping[str, Any] | None) -> GymRow:
-    """The task that a row carries.
+    """Read the task that a row carries.
 
     Raises:
-        GymError: It carries none.
+        GymError: The row carries no task.
     """
     text = (extra_info or {}).get(COLUMN)
     if text is None:

@@ -1,4 +1,4 @@
-"""The sampler of verl's trainer, with the metrics of environments at every step."""
+"""The sampler of verl's trainer, which adds the metrics of environments at every step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class _Logging:
     """Adds `gym/<environment>/...` to the metrics of each batch for training; verl logs them in validation only."""
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
-        """A batch, and what verl logs of it."""
+        """A batch, and the metrics that verl logs for it."""
         batch, metrics = super().sample(  # type: ignore[misc]  # verl's, beside which this class stands
             global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
         )
@@ -45,10 +45,10 @@ def gym_sampler(*, trainer_mode: str, sampler_kwargs: Any, **kwargs: Any) -> Rep
     """The sampler of verl's trainer, for `trainer.v1.sampler.custom_sampler.{path,name}`.
 
     Args:
-        trainer_mode: "sync", or one of the async ones.
-        sampler_kwargs: What `trainer.v1.sampler.sampler_kwargs` has. verl gives a custom sampler none of
-            `algorithm.filter_groups`; here it can be given `filter_groups_metric` and its other arguments.
-        kwargs: What verl gives a sampler.
+        trainer_mode: Mode of the trainer: "sync", or one of the async modes.
+        sampler_kwargs: Content of `trainer.v1.sampler.sampler_kwargs`. verl passes nothing of `algorithm.filter_groups`
+            to a custom sampler; `filter_groups_metric` and its other arguments can be set here.
+        kwargs: Arguments that verl passes to a sampler.
     """
     kind = _GymReplayBuffer if trainer_mode == "sync" else _GymReplayBufferAsync
     return kind(trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, **{**kwargs, **(sampler_kwargs or {})})

@@ -9,7 +9,7 @@ from gym_core.cli.packages import Extra, find_conflicts, find_extras
 
 
 def diagnose() -> int:
-    """Print the diagnosis; 1 where something is broken or conflicts, 0 otherwise."""
+    """Print the diagnosis; return 1 if something is broken or conflicts, and 0 otherwise."""
     facts, extras, conflicts = find_facts(), find_extras(), find_conflicts()
     print(_table((fact.name, fact.text) for fact in facts))
     if extras:

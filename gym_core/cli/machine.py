@@ -1,4 +1,4 @@
-"""The machine: which of the project's means work on it, and why the others don't."""
+"""The machine: which features work on it, and why the others don't."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _SETTINGS = {
         "the sysctl kernel.apparmor_restrict_unprivileged_userns is 1",
     ),
 }
-"""Kernel settings below /proc that forbid namespaces, with the value that does."""
+"""Kernel settings below /proc that forbid namespaces, with the forbidding value."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that works here, or doesn't.
+    """A feature that works here, or doesn't.
 
     Attributes:
-        name: Name of the means.
-        text: Whether it works, and why not.
-        is_fault: Whether it should work on every machine, and doesn't.
+        name: Name of the feature.
+        text: Whether it works and, if not, why.
+        is_fault: Whether it is broken although it should work on every machine.
     """
 
     name: str
@@ -75,7 +75,7 @@ async def _workers_problem() -> str | None:
 
 
 def namespace_causes(proc: Path = Path("/proc")) -> list[str]:
-    """What may forbid namespaces: kernel settings, or the filter of a container.
+    """Possible causes of forbidden namespaces: kernel settings, or the filter of a container.
 
     Args:
         proc: Mount point of the proc file system.

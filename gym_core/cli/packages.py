@@ -32,7 +32,7 @@ class Extra:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a package; None where it is not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -40,7 +40,7 @@ def installed_version(package: str) -> str | None:
 
 
 def find_extras() -> list[Extra]:
-    """Our extras; none where this package is a checkout that was never installed."""
+    """Our extras; none if this package is a checkout that was never installed."""
     packages: dict[str, dict[str, str | None]] = {}
     for text in _requirements(_OURS):
         requirement = _REQUIREMENT.fullmatch(text)
@@ -62,7 +62,7 @@ def find_conflicts() -> list[str]:
     found: list[str] = []
     for package in [_OURS, *sorted(used)]:
         for requirement in map(Requirement, _requirements(package)):
-            # An extra named like its package, as `vllm` of TRL, tells which versions of it are supported.
+            # An extra named like a package, such as TRL's `vllm`, states which versions of the package are supported.
             names = ours if package == _OURS else {requirement.name}
             applies = requirement.marker is None or any(
                 requirement.marker.evaluate({"extra": name}) for name in ("", *names)
@@ -82,7 +82,7 @@ def _requirements(package: str) -> list[str]:
 
 
 def _peft_conflict() -> Iterator[str]:
-    """Where transformers refuses to load a LoRA with this peft, which its metadata doesn't tell."""
+    """The conflict in which transformers refuses to load a LoRA with this peft, which its metadata doesn't state."""
     from packaging.version import Version
 
     peft, transformers = installed_version("peft"), installed_version("transformers")

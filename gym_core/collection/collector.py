@@ -1,4 +1,4 @@
-"""Many rollouts at once."""
+"""The collector: plays many rollouts concurrently."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ async def collect(
     samples: int = 1,
     concurrency: int = 64,
 ) -> AsyncIterator[Rollout]:
-    """Play tasks and yield each rollout as it ends; tasks are drawn only as there is room, so they may be endless.
+    """Play tasks and yield each rollout as it ends; tasks are drawn only when there is room, so they may be endless.
 
-    Where the environment judges groups (`Environment.verify_group`), the rollouts of a task are yielded together.
+    If the environment judges groups (`Environment.verify_group`), the rollouts of a task are yielded together.
 
     Args:
-        env: What is played.
-        policy: Called by up to `concurrency` episodes at a time.
-        tasks: The default is all of the environment's.
-        samples: Rollouts of each task: the size of a group.
-        concurrency: Episodes that live at the same time.
+        env: Environment to play.
+        policy: Policy that plays, called by up to `concurrency` episodes at the same time.
+        tasks: Tasks to play; by default all of the environment's.
+        samples: Number of rollouts per task, which is the size of a group.
+        concurrency: Most episodes that are open at the same time.
     """
     groups = (_Group(env, task, samples) for task in (env.tasks if tasks is None else tasks))
     waiting = (group for group in groups for _ in repeat(None, samples))
@@ -51,14 +51,14 @@ async def collect(
 
 
 class _Group:
-    """The rollouts of one task that are still to be judged together."""
+    """The rollouts of one task until they are judged together."""
 
     def __init__(self, env: EnvironmentFactory, task: Task, samples: int) -> None:
         self._env, self._task, self._samples = env, task, samples
         self._rollouts: list[Rollout] = []
 
     async def play(self, policy: Policy) -> list[Rollout]:
-        """Play one more; gives what has its verdict by now."""
+        """Play one more rollout; return the rollouts that now have their verdict."""
         episode = open_episode(self._env, self._task)
         rollout = await episode.run(policy)
         if not needs(episode.env).group_verdicts:

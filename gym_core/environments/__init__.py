@@ -1,4 +1,4 @@
-"""What an author of environments writes, and what playing one gives: tasks, tools, scores and rollouts."""
+"""What an author writes and gets: environments, tasks and tools; scores and rollouts."""
 
 from gym_core.environments.environment import Environment, EnvironmentFactory, Score
 from gym_core.environments.mixes import as_environment, load_environment, members, mix

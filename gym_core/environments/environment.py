@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """A reward with the named parts it was made of.
+    """A reward and the named parts it is made of.
 
     Attributes:
         reward: Any finite number; most verifiers stay in [0, 1].
-        components: Finite numbers, raw and unweighted; logged by the trainers' adapters.
+        components: Finite numbers, raw and unweighted, which the adapters log.
     """
 
     reward: float
@@ -42,19 +42,19 @@ class Environment:
     """One episode of one task: its state, its tools and its verifier.
 
     An instance serves one rollout and is then thrown away, so its state is simply its attributes. Only `verify` is
-    required; every hook and tool may be `async` (a sync one runs on the event loop, so it must not block). `Episode`
-    is what calls them.
+    required. Every hook and tool may be `async`; one that isn't runs on the event loop, so it must not block. `Episode`
+    calls them.
 
     Attributes:
-        name: Names the metrics, `gym/<name>/...`; the class name unless the class sets it.
-        tasks: What can be played; may be endless.
-        max_turns: Assistant messages after which the episode is cut off and verified as it stands.
+        name: Name in the metrics, `gym/<name>/...`; by default the name of the class.
+        tasks: Tasks that can be played; they may be endless.
+        max_turns: Number of assistant messages after which the episode is cut off and verified as it stands.
         tool_timeout_s: Seconds after which an async tool is given up; the policy is told.
         timeout_s: Wall seconds for the whole episode, or None for no limit; past it the rollout has no reward, because
             a slow machine is not the policy's fault.
-        done: A tool sets it to True to end the episode; later calls of the same turn are refused.
-        hooks: Which of `setup`, `respond` and `verify_group` it implements, found once per class; an environment that
-            stands for another one gives that one's.
+        done: Flag that a tool sets to True to end the episode; later calls of the same turn are refused.
+        hooks: Names of the hooks among `setup`, `respond` and `verify_group` that the class implements; a proxy has
+            those of the environment behind it.
 
     Example:
         >>> class Echo(Environment):
@@ -97,7 +97,7 @@ class Environment:
         """Judge the finished episode; called once, unless something broke.
 
         Args:
-            rollout: All that happened, its reward still None.
+            rollout: Everything that happened; its reward is still None.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement verify")
 
@@ -105,13 +105,13 @@ class Environment:
     def verify_group(cls, rollouts: Sequence[Rollout]) -> Sequence[float | Score] | Awaitable[Sequence[float | Score]]:
         """Judge all rollouts of a task together, after each has its own reward; the default keeps those.
 
-        For what only a group can tell: a ranking, the best of n, a length penalty relative to the others.
+        For verdicts that need a group: a ranking, the best of n, a length penalty relative to the others.
 
         Args:
-            rollouts: Those of one task that have a reward, in no particular order; never empty.
+            rollouts: Rollouts of one task that have a reward, in no particular order; never empty.
 
         Returns:
-            The reward of each, in that order.
+            The reward of each rollout, in the same order.
         """
         return [cast("float", rollout.reward) for rollout in rollouts]
 
@@ -129,18 +129,18 @@ def _implements(kind: type[Environment], hook: str) -> bool:
 
 @runtime_checkable
 class EnvironmentFactory(Protocol):
-    """What adapters call `env`: an Environment class, a mix, or anything else with a name and tasks that opens one."""
+    """The `env` of adapters: an Environment class, a mix, or any other object with a name and tasks that makes one."""
 
     @property
     def name(self) -> str:
-        """Names the metrics."""
+        """Name in the metrics."""
         ...
 
     @property
     def tasks(self) -> Iterable[Task]:
-        """What can be played; may be endless."""
+        """Tasks that can be played; they may be endless."""
         ...
 
     def __call__(self, task: Task, /) -> Environment:
-        """An environment for one episode of this task; cheap, since the work belongs in `setup`."""
+        """Make an environment for one episode of this task; it is cheap, since the work belongs in `setup`."""
         ...

@@ -14,15 +14,15 @@ from gym_core.errors import EnvironmentSpecError
 
 
 def load_environment(spec: str, /, **kwargs: Any) -> EnvironmentFactory:
-    """The environment a string names, for configs and the command line.
+    """Find the environment that a string names, for configs and the command line.
 
     Args:
         spec: `"package.module:name"`, where `name` is an Environment class, an object that opens environments, or a
             function that returns one of those.
-        kwargs: The arguments of that function.
+        kwargs: Arguments of that function.
 
     Raises:
-        EnvironmentSpecError: There is no such module or name, or it is something else.
+        EnvironmentSpecError: There is no such module or name, or it names something else.
     """
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
@@ -47,12 +47,12 @@ def load_environment(spec: str, /, **kwargs: Any) -> EnvironmentFactory:
 
 @dataclass(frozen=True)
 class Mix:
-    """Several environments as one; each task remembers its own. Made by `mix`.
+    """Several environments as one; each task remembers which it belongs to. Made by `mix`.
 
     Attributes:
-        environments: By name.
-        weights: By name; None where the tasks follow one another, an environment at a time.
-        seed: Of the order in which the environments take turns.
+        environments: The environments by name.
+        weights: The weights by name; None if all tasks of one environment come before those of the next.
+        seed: Seed for the order in which the environments alternate.
     """
 
     environments: dict[str, EnvironmentFactory]
@@ -66,11 +66,11 @@ class Mix:
 
     @property
     def tasks(self) -> Iterable[Task]:
-        """The tasks of all its environments; iterates anew each time."""
+        """The tasks of all environments; each iteration starts from the beginning."""
         return _MixedTasks(self)
 
     def __call__(self, task: Task, /) -> Environment:
-        """An environment of the kind the task names.
+        """Open the environment that the task names.
 
         Raises:
             EnvironmentSpecError: The task names none of them.
@@ -84,24 +84,26 @@ class Mix:
 def mix(
     environments: Mapping[EnvironmentFactory, float] | Sequence[EnvironmentFactory], *, seed: int = 0
 ) -> EnvironmentFactory:
-    """One environment made of several.
+    """Combine several environments into one.
 
     Args:
-        environments: With weights, the environments take turns in these proportions until the first of them has no
-            task left (as in `datasets.interleave_datasets`); without, all tasks follow one another.
-        seed: Of the turns.
+        environments: Environments, or a mapping from environments to weights. With weights, they alternate in these
+            proportions until the first of them has no task left (as in `datasets.interleave_datasets`); without, all
+            tasks of one environment come before those of the next.
+        seed: Seed for the order in which the environments alternate.
 
     Raises:
-        EnvironmentSpecError: Two have the same name, one is a mix itself, or a weight is not a positive number.
+        EnvironmentSpecError: Two environments have the same name, one is a mix itself, or a weight is not a positive
+            number.
     """
     named: dict[str, EnvironmentFactory] = {}
     for env in environments:
         if not isinstance(env, EnvironmentFactory):
             raise EnvironmentSpecError(f"a mix is made of environments, not {env!r}")
-        if isinstance(env, Mix):  # a task remembers one name, so it could not be dispatched twice
-            raise EnvironmentSpecError(f"a mix can't hold the mix {env.name!r}, give all environments to one mix")
+        if isinstance(env, Mix):  # a task stores only one name, so it could not be dispatched twice
+            raise EnvironmentSpecError(f"a mix can't contain the mix {env.name!r}; pass all environments to one mix")
         if env.name in named:
-            raise EnvironmentSpecError(f"two environments of the mix are named {env.name!r}; give one another name")
+            raise EnvironmentSpecError(f"two environments of the mix are named {env.name!r}; rename one of them")
         named[env.name] = env
     if not named:
         raise EnvironmentSpecError("a mix needs at least one environment, got none")
@@ -114,10 +116,10 @@ def mix(
 
 
 def as_environment(env: EnvironmentFactory | Sequence[EnvironmentFactory]) -> EnvironmentFactory:
-    """What adapters are given, as one environment: a list becomes a mix without weights.
+    """Make one environment of what an adapter is given: a list becomes a mix without weights.
 
     Raises:
-        EnvironmentSpecError: It is something else.
+        EnvironmentSpecError: It is neither an environment nor a list of environments.
     """
     if isinstance(env, EnvironmentFactory):
         return env
@@ -127,7 +129,7 @@ def as_environment(env: EnvironmentFactory | Sequence[EnvironmentFactory]) -> En
 
 
 def members(env: EnvironmentFactory) -> dict[str, EnvironmentFactory]:
-    """The environments a mix is made of, by name; an environment that is no mix is its own only member."""
+    """The environments of a mix by name; an environment that is not a mix is its own only member."""
     return env.environments if isinstance(env, Mix) else {env.name: env}
 
 

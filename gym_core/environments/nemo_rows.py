@@ -16,7 +16,7 @@ NEMO_FIELD = "responses_create_params"
 
 
 def chat_messages(params: Mapping[str, Any]) -> list[Message]:
-    """The conversation a request of the Responses API stands for.
+    """The conversation in a request of the Responses API.
 
     `instructions` and the developer role become system messages, because chat templates drop roles they do not know;
     prefilled `function_call` items join the assistant message before them; reasoning becomes `reasoning_content`.
@@ -37,12 +37,12 @@ def chat_messages(params: Mapping[str, Any]) -> list[Message]:
         try:
             _add(item, messages)
         except (KeyError, TypeError, AttributeError) as error:
-            raise TaskError(f"an input item lacks {error}, or has it in another form: {item!r}") from error
+            raise TaskError(f"an input item lacks {error}, or has it in the wrong form: {item!r}") from error
     return messages
 
 
 def chat_tools(params: Mapping[str, Any]) -> list[ToolSchema]:
-    """The flat tools of a request in the chat format; what is not a function (a hosted tool) is left out."""
+    """The flat tools of a request in the chat format; hosted tools, which are not functions, are left out."""
     tools = [tool for tool in params.get("tools") or [] if tool["type"] == "function"]
     return [{"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}} for tool in tools]
 
@@ -77,7 +77,7 @@ def _open_assistant(messages: list[Message]) -> Message:
 
 
 def _text(content: Any) -> str:
-    """What an assistant said."""
+    """The text of an assistant message."""
     said = _content(content)
     if not isinstance(said, str):
         raise TaskError(f"an assistant message holds text only, not {content!r}")

@@ -21,24 +21,24 @@ from gym_core.tokens import TokenTrack
 _log = logging.getLogger(__name__)
 
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning")
-"""Types of the items of the Responses API, which NeMo Gym writes as the output of a rollout."""
+"""Item types of the Responses API, which NeMo Gym writes as the output of a rollout."""
 
 
 def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> None:
     """Append rollouts to a JSONL file, one per line.
 
-    Where the last line was torn, by a process that died while it wrote, the first rollout starts a new line.
+    If the last line is torn, because a process died while writing it, the first rollout starts a new line.
     """
-    # A lone surrogate becomes its own JSON escape, so that no text a model wrote can fail to be written.
+    # A lone surrogate becomes its own JSON escape, so that any text of a model can be written.
     lines = "".join(rollout.to_json() + "\n" for rollout in rollouts).encode(errors="backslashreplace")
     with open(path, "ab") as file:
         file.write(b"\n" + lines if _is_torn(Path(path)) else lines)
 
 
 def read_rollouts(path: str | Path) -> Iterator[Rollout]:
-    """Yield the rollouts of a JSONL file; see `rollout_from_row` for what a line may be.
+    """Yield the rollouts of a JSONL file; `rollout_from_row` says what a line may be.
 
-    Empty lines are skipped. So is a line that was torn, by a process that died while it wrote; a warning names it.
+    Empty lines are skipped. So is a torn line, left by a process that died while writing it; a warning names it.
 
     Raises:
         TaskError: A line is not a rollout; the message names file and line.
@@ -61,14 +61,14 @@ def read_rollouts(path: str | Path) -> Iterator[Rollout]:
 
 
 def rollout_from_row(row: Any) -> Rollout:
-    """The rollout of an object with `reward` and `output`, by this package, another program or by hand.
+    """Read a rollout from an object with `reward` and `output`, written by this package, another program or by hand.
 
     The output is a conversation in the OpenAI chat format, in which content may be missing beside tool calls and
-    arguments may be an object, or a list of items of the Responses API. Without a reward there must be something that
-    says why; where there is not, the rollout says that. Fields that are not known are kept in `extra`.
+    arguments may be an object, or a list of items of the Responses API. A rollout without a reward must have an error;
+    if it has none, the error says so. Unknown fields are kept in `extra`.
 
     Raises:
-        TaskError: It is something else.
+        TaskError: The object is not a rollout.
     """
     if not isinstance(row, dict) or not row.keys() >= {"reward", "output"}:
         raise TaskError(f"a rollout must be an object with 'reward' and 'output', not {row!r:.200}")
@@ -85,7 +85,7 @@ def rollout_from_row(row: Any) -> Rollout:
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether a file has a last line without an end."""
+    """Whether the last line of a file has no line break."""
     if not path.is_file() or not path.stat().st_size:
         return False
     with open(path, "rb") as file:
@@ -94,7 +94,7 @@ def _is_torn(path: Path) -> bool:
 
 
 def _begins_an_object(line: bytes, error: Exception) -> bool:
-    """Whether a line that is not JSON could have gone on to be an object."""
+    """Whether a line that is not JSON could be the start of an object."""
     is_cut = not line.endswith(b"}")
     if isinstance(error, json.JSONDecodeError):
         is_cut = is_cut or error.pos >= len(error.doc) or error.msg.startswith("Unterminated")
@@ -102,7 +102,7 @@ def _begins_an_object(line: bytes, error: Exception) -> bool:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _number(name: str, value: Any) -> float:
@@ -113,7 +113,7 @@ def _number(name: str, value: Any) -> float:
 
 def _count(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TaskError(f"{name!r} must be a whole number from 0 on, not {value!r:.200}")
+        raise TaskError(f"{name!r} must be a whole number of at least 0, not {value!r:.200}")
     return value
 
 
@@ -157,7 +157,7 @@ def _tokens(name: str, value: Any) -> TokenTrack:
         raise TaskError(f"{name!r} must hold lists of numbers, not {value!r:.200}")
     if not len(track.completion_ids) == len(track.mask) == len(track.logprobs):
         lengths = f"{len(track.completion_ids)}, {len(track.mask)} and {len(track.logprobs)}"
-        raise TaskError(f"{name!r} must have completion_ids, mask and logprobs of one length, not {lengths}")
+        raise TaskError(f"{name!r} must have completion_ids, mask and logprobs of equal length, not {lengths}")
     return track
 
 
@@ -180,7 +180,7 @@ def _output(name: str, value: Any) -> list[Message]:
 
 
 def _message(item: Any, position: int) -> Any:
-    """A message in the form that this package writes, where it is one."""
+    """A message in the form that this package writes, if the value is a message."""
     if not isinstance(item, dict):
         return item
     message = {"content": None, **{name: value for name, value in item.items() if value is not None}}

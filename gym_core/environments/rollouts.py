@@ -14,7 +14,7 @@ from gym_core.messages import Message, ToolSchema, last_reply
 from gym_core.tokens import TokenTrack
 
 StopReason = Literal["done", "max_turns", "length", "timeout", "error"]
-"""Why an episode ended: the environment or the policy was done, a limit was met, or something broke."""
+"""Why an episode ended: the environment or the policy was done, a limit was reached, or something broke."""
 
 ErrorKind = Literal["setup", "policy", "tool", "respond", "replay", "verify", "close", "timeout"]
 """The part of the episode that broke."""
@@ -22,7 +22,7 @@ ErrorKind = Literal["setup", "policy", "tool", "respond", "replay", "verify", "c
 
 @dataclass(frozen=True)
 class RolloutError:
-    """What broke an episode: the part it happened in, and a sentence."""
+    """What broke an episode: the part that failed, and a sentence."""
 
     kind: ErrorKind
     message: str
@@ -35,18 +35,19 @@ class Rollout:
     Attributes:
         reward: None when the episode broke, and only then: a failure is never scored.
         output: The whole conversation in the OpenAI chat format, opening included.
-        components: The named parts of the reward, if the verifier gave any.
-        error: What broke. Every rollout without reward has one; one that broke only in `close` keeps its reward.
-        stop_reason: Why it ended.
-        task: What was played.
-        tools: The schemas the policy saw.
-        turns: Assistant messages the policy wrote.
-        tool_calls: Tool calls the policy made.
-        tool_errors: Those of them that were refused: unknown, malformed, timed out, or a ToolError.
-        seconds: Wall time from opening to verdict.
-        step: The trainer's step it was played at; None outside of training.
-        tokens: What the policy sampled and was given, from a policy that knows tokens.
-        extra: Fields of a line that this package does not know.
+        components: Named parts of the reward, if the verifier returned any.
+        error: What broke. Every rollout without a reward has one; a rollout that broke only in `close` keeps its
+            reward.
+        stop_reason: Reason why the episode ended.
+        task: The task that was played.
+        tools: Tool schemas that the policy saw.
+        turns: Number of assistant messages that the policy wrote.
+        tool_calls: Number of tool calls that the policy made.
+        tool_errors: Number of calls that were refused: unknown, malformed, timed out, or a ToolError.
+        seconds: Wall time from the opening to the verdict.
+        step: The trainer's step in which it was played; None outside of training.
+        tokens: Tokens that the policy sampled and was given, if the policy records tokens.
+        extra: Unknown fields of the line that it was read from.
     """
 
     reward: float | None
@@ -71,7 +72,7 @@ class Rollout:
 
     @property
     def rates(self) -> dict[str, float]:
-        """What trainers log of every rollout beside its reward and components; the same names for all environments."""
+        """The numbers that trainers log beside reward and components, under the same names for all environments."""
         return {
             "turns": float(self.turns),
             "tool_calls": float(self.tool_calls),
@@ -85,8 +86,8 @@ class Rollout:
     def to_json(self) -> str:
         """One line of rollout JSONL: `{"reward": 1.0, "output": [...], ...}`.
 
-        It is strict JSON: a number that is not finite is written as text ("NaN", "Infinity", "-Infinity"), and an
-        object that JSON does not know by its `repr`.
+        It is strict JSON: numbers that are not finite are written as text ("NaN", "Infinity", "-Infinity"), and objects
+        that JSON does not know as their `repr`.
         """
         try:
             return json.dumps(vars(self), default=_fields, ensure_ascii=False, allow_nan=False)
@@ -94,17 +95,17 @@ class Rollout:
             return json.dumps(_strict(vars(self)), ensure_ascii=False, allow_nan=False)
 
     def raise_for_error(self) -> Rollout:
-        """The rollout itself, or EpisodeError when something broke."""
+        """Return the rollout itself, or raise EpisodeError if something broke."""
         if self.error is not None:
             raise EpisodeError(f"{self.error.kind}: {self.error.message}")
         return self
 
 
 def _fields(value: Any) -> Any:
-    """The fields of what a rollout is made of."""
+    """The fields of an object inside a rollout."""
     if isinstance(value, Task | TokenTrack | RolloutError):
         return vars(value)
-    raise TypeError(f"{value!r} is no JSON")
+    raise TypeError(f"{value!r} is not JSON")
 
 
 def _strict(value: Any) -> Any:

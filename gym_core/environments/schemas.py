@@ -1,4 +1,4 @@
-"""Tool schemas from typed functions, text-identical to what `transformers.utils.get_json_schema` gives.
+"""Tool schemas from typed functions, identical in text to those of `transformers.utils.get_json_schema`.
 
 Chat templates print these schemas, so the order of keys is part of the contract (checked against transformers 5.23).
 """
@@ -27,8 +27,8 @@ def function_schema(function: Callable[..., Any], hints: dict[str, Any]) -> Tool
     """The schema of a function with type hints and a Google-style docstring.
 
     Args:
-        function: Its docstring describes every argument; a leading `self` is skipped.
-        hints: What `type_hints` gives for it.
+        function: Function whose docstring describes every argument; a leading `self` is skipped.
+        hints: Result of `type_hints` for the function.
 
     Raises:
         EnvironmentSpecError: A hint or a description is missing, or a hint has no JSON form.
@@ -49,7 +49,7 @@ def function_schema(function: Callable[..., Any], hints: dict[str, Any]) -> Tool
 
 
 def arguments(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters the policy fills in: all but a leading `self`."""
+    """The parameters that the policy fills in: all but a leading `self`."""
     parameters = dict(inspect.signature(function).parameters)
     parameters.pop("self", None)
     for parameter in parameters.values():
@@ -103,7 +103,7 @@ def _choices(tool: str, argument: str, listed: str) -> list[Any]:
 
 
 def _returned(hints: dict[str, Any], lines: list[str]) -> dict[str, Any] | None:
-    """The schema of the result; None where the hint is missing or has no JSON form, which hinders no call."""
+    """The schema of the result; None if the hint is missing or has no JSON form, which does no harm."""
     try:
         schema = _hint_schema(hints["return"])
     except (KeyError, EnvironmentSpecError):

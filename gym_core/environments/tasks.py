@@ -19,14 +19,14 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True)
 class Task:
-    """What the policy is asked, and what the environment needs to judge the outcome.
+    """A question for the policy, and what the environment needs to judge the outcome.
 
     Attributes:
-        prompt: The opening messages, in order; empty when the environment's `setup` gives them.
-        answer: The expected outcome, any JSON value; the policy never sees it.
-        info: Whatever else the environment needs, any JSON values. For a NeMo Gym row: the whole row.
-        id: Names the task in rollouts and metrics; the default is a hash of the fields above.
-        environment: The name of the environment it is for, or "" where there is only one.
+        prompt: Opening messages, in order; empty if the environment's `setup` returns them.
+        answer: Expected outcome, any JSON value; the policy never sees it.
+        info: Anything else that the environment needs, as JSON values. For a NeMo Gym row: the whole row.
+        id: Name of the task in rollouts and metrics; by default a hash of the fields above.
+        environment: Name of the environment that plays the task, or "" if there is only one.
     """
 
     prompt: list[Message]
@@ -40,16 +40,16 @@ class Task:
             fields = [self.prompt, self.answer, self.info]
             try:
                 content = json.dumps(fields, sort_keys=True, default=repr)
-            except TypeError:  # keys of several types, or ones that JSON does not know
+            except TypeError:  # keys of several types, or of types that JSON does not know
                 content = repr(fields)
             object.__setattr__(self, "id", hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:12])
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Task:
-        """The task of one dataset row: ours (the attributes above), or NeMo Gym's (`responses_create_params`).
+        """Read the task of one dataset row: ours (the attributes above), or NeMo Gym's (`responses_create_params`).
 
-        In our rows `prompt` may be a string, the one user message. Of a NeMo Gym row nothing is lost: `prompt` is its
-        input as chat messages, `info` is the row itself with all its verifier fields.
+        In our rows `prompt` may be a string, which is the only user message. A NeMo Gym row is kept whole: `prompt` is
+        its input as chat messages, and `info` is the row itself with all its verifier fields.
 
         Raises:
             TaskError: The row is neither; the message says what was found and what was expected.
@@ -71,7 +71,7 @@ class Task:
         return cls(**{**row, "prompt": [user(prompt)] if isinstance(prompt, str) else _checked(prompt)})
 
     def to_row(self) -> dict[str, Any]:
-        """The row `from_row` reads back as an equal task."""
+        """The row that `from_row` reads back as an equal task."""
         return asdict(self)
 
 
@@ -89,7 +89,7 @@ def _checked(prompt: Any) -> list[Message]:
 
 @dataclass(frozen=True)
 class JsonlTasks:
-    """The tasks of a JSONL file, read anew at each iteration."""
+    """The tasks of a JSONL file, which each iteration reads again."""
 
     path: Path
 
@@ -110,9 +110,9 @@ class JsonlTasks:
         except TaskError as error:
             raise TaskError(f"{self.path}:{number}: {error}") from error
         except (ValueError, RecursionError) as error:
-            raise TaskError(f"{self.path}:{number}: not JSON ({error}); expected one JSON object a line") from error
+            raise TaskError(f"{self.path}:{number}: not JSON ({error}); expected one JSON object per line") from error
 
 
 def jsonl(path: str | Path) -> JsonlTasks:
-    """Tasks from a JSONL file, one row a line (see `Task.from_row`)."""
+    """Tasks from a JSONL file with one row per line (see `Task.from_row`)."""
     return JsonlTasks(Path(path))

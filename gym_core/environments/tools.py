@@ -25,9 +25,9 @@ _MARK = "__gym_tool__"
 def tool(method: Method) -> Method:
     """Offer a method of an environment to the policy.
 
-    Its name, type hints and Google-style docstring become the schema (every word of it is prompt text). It may be
-    sync or async; a sync tool runs on the event loop, so it must not block. A str result is shown as it is, any other
-    as JSON.
+    Its name, type hints and Google-style docstring become the schema; every word of the docstring is prompt text. It
+    may be sync or async; a sync tool runs on the event loop, so it must not block. A string is shown as it is, any
+    other result as JSON.
     """
     setattr(method, _MARK, True)
     return method
@@ -40,9 +40,9 @@ class Tool:
     Build one with `Tool.from_function` or `Tool.from_schema`.
 
     Attributes:
-        schema: In the OpenAI function-calling format.
-        function: Sync or async, called with the arguments by name.
-        parse: Turns the JSON text the policy wrote into the arguments, or raises ToolError.
+        schema: Schema in the OpenAI function-calling format.
+        function: Sync or async function, called with the arguments by name.
+        parse: Function that turns the policy's JSON text into the arguments, or raises ToolError.
     """
 
     schema: ToolSchema
@@ -51,7 +51,7 @@ class Tool:
 
     @classmethod
     def from_function(cls, function: Callable[..., Any]) -> Tool:
-        """Make a tool of a function with type hints and a Google-style docstring.
+        """Make a tool from a function with type hints and a Google-style docstring.
 
         Raises:
             EnvironmentSpecError: A hint or a description is missing, or a hint has no JSON form.
@@ -61,11 +61,12 @@ class Tool:
 
     @classmethod
     def from_schema(cls, schema: Mapping[str, Any], function: Callable[..., Any]) -> Tool:
-        """Make a tool of a JSON schema; `function` receives the arguments by name.
+        """Make a tool from a JSON schema; `function` gets the arguments by name.
 
         Args:
-            schema: `{"type": "function", "function": {"name", "description", "parameters"}}`, or the inner part.
-            function: Sync or async.
+            schema: Schema as `{"type": "function", "function": {"name", "description", "parameters"}}`, or its inner
+                part.
+            function: Sync or async function.
 
         Raises:
             EnvironmentSpecError: The schema has no name, or its `parameters` is not a JSON schema.
@@ -81,7 +82,7 @@ class Tool:
 
     @property
     def name(self) -> str:
-        """The name the policy calls it by."""
+        """The name by which the policy calls the tool."""
         return str(self.schema["function"]["name"])
 
     def bind(self, owner: object) -> Tool:
@@ -89,10 +90,10 @@ class Tool:
         return replace(self, function=functools.partial(self.function, owner))
 
     async def __call__(self, arguments: str) -> str:
-        """Run the tool on the JSON text the policy wrote.
+        """Run the tool on the policy's JSON text.
 
         Raises:
-            ToolError: The arguments do not fit the schema, or the tool refused.
+            ToolError: The arguments don't fit the schema, or the tool refused.
         """
         result = self.function(**self.parse(arguments))
         if inspect.isawaitable(result):
@@ -114,7 +115,7 @@ def _hints_parser(function: Callable[..., Any], hints: dict[str, Any]) -> Parse:
         for name, parameter in arguments(function).items()
     }
     # A TypedDict, because its keys may have any name, and defaults stay the function's own.
-    typed_dict: Any = TypedDict  # mypy knows its functional form with literal fields only
+    typed_dict: Any = TypedDict  # mypy knows the functional form only with literal fields
     expected = typed_dict("Arguments", fields)
     expected.__pydantic_config__ = ConfigDict(extra="forbid")
     try:
@@ -132,7 +133,7 @@ def _hints_parser(function: Callable[..., Any], hints: dict[str, Any]) -> Parse:
 
 
 def _explain(tool: str, names: list[str], error: ValidationError) -> str:
-    """One sentence a model can act on: where, what is wrong, what was found."""
+    """One sentence that a model can act on: where, what is wrong, what was found."""
     details = []
     for found in error.errors(include_url=False):
         where = ".".join(map(str, found["loc"])) or "arguments"
@@ -140,7 +141,7 @@ def _explain(tool: str, names: list[str], error: ValidationError) -> str:
             case "missing":
                 details.append(f"{where!r} is missing")
             case "extra_forbidden":
-                details.append(f"there is no argument {where!r}, the arguments are {', '.join(names) or 'none'}")
+                details.append(f"there is no argument {where!r}; the arguments are {', '.join(names) or 'none'}")
             case "json_invalid":
                 details.append(f"the arguments are not valid JSON ({found['ctx']['error']})")
             case "dict_type" if not found["loc"]:
@@ -152,7 +153,7 @@ def _explain(tool: str, names: list[str], error: ValidationError) -> str:
 
 def _schema_parser(tool: str, schema: dict[str, Any]) -> Parse:
     """Validate by a JSON schema (draft 2020-12)."""
-    from jsonschema import Draft202012Validator, SchemaError  # 40 ms: only for tools that are given by schema
+    from jsonschema import Draft202012Validator, SchemaError  # takes 40 ms: only for tools made from a schema
     from jsonschema.exceptions import best_match
 
     try:

@@ -1,4 +1,4 @@
-"""What plays: the episode, the groups of a task, replays, and the one event loop where they live."""
+"""Playing environments: the episode, groups of rollouts, replays, and the one event loop where they live."""
 
 from gym_core.episodes.episode import Episode
 from gym_core.episodes.groups import group_key, verify_groups

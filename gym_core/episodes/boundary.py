@@ -1,4 +1,4 @@
-"""The boundary between our code and what authors write: whatever escapes theirs is data to ours."""
+"""The boundary between our code and authors' code: whatever escapes theirs is data to ours."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gym_core.errors import EpisodeError
 
 
 class Boundary:
-    """A `with` block in which other people's code runs; what escapes it is kept, unless it stops this task itself.
+    """A `with` block for other people's code, which keeps any exception that is not meant to stop this task.
 
-    Kept is also a SystemExit, which would end the event loop, and that something the code waits for was cancelled.
-    Raised again are a KeyboardInterrupt, the cancellation of this task, and the closing of its coroutine.
+    It also keeps a SystemExit, which would end the event loop, and the cancellation of something that the code waits
+    for. It raises a KeyboardInterrupt again, as well as the cancellation of this task and the closing of its coroutine.
 
     Attributes:
-        failure: What escaped, if anything has.
+        failure: Exception that escaped, if any.
     """
 
     def __init__(self) -> None:
@@ -37,13 +37,13 @@ class Boundary:
     def _stops_task(self, error: BaseException) -> bool:
         if isinstance(error, asyncio.CancelledError):
             return self._task is not None and self._task.cancelling() > 0
-        if isinstance(error, GeneratorExit):  # a coroutine is closed by other code than the task that runs it
+        if isinstance(error, GeneratorExit):  # the code that closes a coroutine is not the task that runs it
             return self._task is None or _current_task() is not self._task
         return isinstance(error, KeyboardInterrupt)
 
 
 def sentence(error: BaseException) -> str:
-    """What an exception says, after its type where that is not ours."""
+    """The message of an exception, preceded by its type unless that is ours."""
     if isinstance(error, asyncio.CancelledError):
         return "something it waited for was cancelled"
     said = text_of(error)
@@ -51,7 +51,7 @@ def sentence(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """The message of an exception, whose `__str__` may be other people's code and fail too."""
+    """The message of an exception, whose `__str__` may be other people's code and may fail too."""
     with Boundary() as boundary:
         return str(error)
     return f"(its message can't be shown: {type(boundary.failure).__name__} in __str__)"

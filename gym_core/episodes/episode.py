@@ -26,18 +26,18 @@ _log = logging.getLogger(__name__)
 class Episode:
     """Opens an environment, feeds it one assistant message at a time, runs its tools, verifies once and closes once.
 
-    Whatever escapes a hook, a tool or the policy breaks the episode: it becomes data in the rollout, whose reward is
-    then None. Nothing escapes the episode but its own cancellation and a KeyboardInterrupt.
+    Any exception in a hook, a tool or the policy breaks the episode: it becomes data in the rollout, whose reward is
+    then None. Only the episode's own cancellation and a KeyboardInterrupt escape it.
 
     Args:
-        env: A fresh environment; the episode closes it.
+        env: Fresh environment; the episode closes it.
 
     Attributes:
-        messages: The conversation so far; the policy reads it.
-        done: Nothing more can be played.
-        error: What broke it, if anything has.
-        opening: The messages it was opened with.
-        tool_calls: How many it has been asked to run.
+        messages: Conversation so far, which the policy reads.
+        done: Whether the episode is over.
+        error: Failure that broke it, if any.
+        opening: Messages that it was opened with.
+        tool_calls: Number of tool calls so far.
 
     Example:
         >>> async with Episode(env) as episode:
@@ -53,7 +53,7 @@ class Episode:
         self.error: RolloutError | None = None
         self.opening: list[Message] = []
         self.tool_calls = 0
-        self._prompt = copy.deepcopy(env.task.prompt)  # `setup` may write into the task's
+        self._prompt = copy.deepcopy(env.task.prompt)  # `setup` may write into the task's messages
         self._hooks = Hooks(env)
         self._rollout: Rollout | None = None
         self._tokens: TokenTrack | None = None
@@ -63,12 +63,12 @@ class Episode:
 
     @property
     def tools(self) -> list[ToolSchema]:
-        """What the policy can call."""
+        """Schemas of the tools that the policy can call."""
         return [tool.schema for tool in self.env.tools.values()]
 
     @property
     def made_opening(self) -> bool:
-        """Whether `setup` has opened with something other than the task's prompt."""
+        """Whether `setup` returned an opening other than the task's prompt."""
         return self.opening not in ([], self._prompt)
 
     @property
@@ -76,7 +76,7 @@ class Episode:
         """The finished episode.
 
         Raises:
-            EpisodeError: It has not finished yet.
+            EpisodeError: The episode has not finished yet.
         """
         if self._rollout is None:
             raise EpisodeError("the episode has not finished yet: leave its `async with` block or await finish()")
@@ -93,7 +93,7 @@ class Episode:
             await self.close()
 
     async def open(self) -> None:
-        """Run `setup`; from here on `messages` and `tools` are what the policy sees, and the episode's time runs."""
+        """Run `setup`; from here on the policy can read `messages` and `tools`, and the episode's time runs."""
         self._hooks.start()
         try:
             opening = await self._guard("setup", self._hooks.setup())
@@ -113,7 +113,7 @@ class Episode:
         return self.rollout
 
     async def play(self, policy: Policy) -> None:
-        """One turn: let the policy write a message, and take it."""
+        """Play one turn: let the policy write a message, and take it."""
         await self._take(await self._guard("policy", self._hooks.ask(policy, self.messages, self.tools)))
 
     async def step(self, completion: Completion) -> None:
@@ -123,11 +123,11 @@ class Episode:
             EpisodeError: The episode is over.
         """
         if self.done:
-            raise EpisodeError(f"the episode is over ({self._stop_reason}), it takes no more messages")
+            raise EpisodeError(f"the episode is over ({self._stop_reason}), and takes no more messages")
         await self._take(await self._guard("policy", self._hooks.checked(completion)))
 
     async def call(self, call: ToolCall) -> Message:
-        """Answer one tool call; a driver that owns the loop calls it itself, others by `step`.
+        """Answer one tool call; only a driver that runs the tool calls itself needs this, others use `step`.
 
         An unknown tool, arguments that do not fit, a ToolError and a timeout are answered with a sentence the policy
         can act on. Anything else breaks the episode.
@@ -141,7 +141,7 @@ class Episode:
             if content is None:
                 raise ToolError("the tool broke, the episode is over")
         except ToolError as error:
-            self._tool_errors += self.error is None  # the environment's own failure is not the policy's
+            self._tool_errors += self.error is None  # a failure of the environment is not the policy's error
             content = json.dumps({"error": text_of(error)}, ensure_ascii=False)
         if self.env.done:
             self._stop("done")
@@ -151,7 +151,7 @@ class Episode:
         """Verify and close, once; later calls give the same rollout.
 
         Args:
-            output: The whole conversation, from a driver that owns the loop; the default is `messages`.
+            output: Whole conversation, from a driver that keeps its own; by default `messages`.
         """
         if self._rollout is not None:
             return self._rollout
@@ -165,14 +165,14 @@ class Episode:
         return self._rollout
 
     def fail(self, kind: ErrorKind, error: BaseException) -> None:
-        """Break the episode, from a driver that can't go on; the first failure is the one that is kept."""
+        """Break the episode, for a driver that can't go on; only the first failure is kept."""
         if self.error is None:
             self.error = RolloutError(kind, sentence(error))
             self.done, self._stop_reason = True, "timeout" if kind == "timeout" else "error"
             _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
 
     async def close(self) -> None:
-        """Close the environment without a verdict, once; waits even when cancelled meanwhile, but not for ever."""
+        """Close the environment once, without a verdict; waits even when cancelled meanwhile, but not forever."""
         if self._closed:
             return
         self._closed = True
@@ -183,7 +183,7 @@ class Episode:
             self.error = self.error or RolloutError("close", sentence(boundary.failure))
 
     async def _take(self, completion: Completion | None) -> None:
-        if completion is None:  # the policy failed, or has no tokens left
+        if completion is None:  # the policy failed or has no tokens left
             return
         message = completion.message
         self.messages.append(message)
@@ -203,7 +203,7 @@ class Episode:
             self._stop("max_turns")
 
     async def _adopt(self, output: Sequence[Message]) -> None:
-        """Take over a conversation that another loop has played, and say why it ended."""
+        """Adopt a conversation that another loop has played, and determine why it ended."""
         self.messages = list(output)
         written = [message for message in output[len(self.opening) :] if message["role"] == "assistant"]
         self._turns = len(written)
@@ -212,10 +212,10 @@ class Episode:
             self._stop("max_turns" if self._turns >= self.env.max_turns else "length")
 
     async def _guard(self, kind: ErrorKind, hook: Awaitable[T]) -> T | None:
-        """What a hook gives; None when it broke the episode, or the policy has no tokens left.
+        """The result of a hook; None if it broke the episode, or the policy has no tokens left.
 
         Raises:
-            ToolError: Only from tools.
+            ToolError: A tool refused the call; other hooks never raise it.
         """
         with Boundary() as boundary:
             return await hook
@@ -235,7 +235,7 @@ class Episode:
             self.done, self._stop_reason = True, reason
 
     def _summary(self) -> Rollout:
-        """All that is known of the episode before its verdict."""
+        """The rollout as far as it is known before the verdict."""
         return Rollout(
             reward=None,
             output=self.messages,

@@ -16,20 +16,20 @@ from gym_core.errors import EpisodeError
 
 
 def group_key(rollout: Rollout) -> tuple[str, str]:
-    """What the rollouts of a group have in common: the environment and the task."""
+    """The key that the rollouts of a group share: the environment and the task."""
     return rollout.task.environment, rollout.task.id
 
 
 async def verify_groups(env: EnvironmentFactory, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """Let environments judge the rollouts of each task together; those that don't keep their rewards.
+    """Let environments judge the rollouts of each task together; other environments keep their rewards.
 
     Args:
-        env: The environment that was played.
+        env: Environment that was played.
         rollouts: Finished rollouts, verified one by one, in any order.
 
     Returns:
-        The same rollouts in the same order, with the rewards of their group. A rollout without a reward is not in its
-        group and stays as it is. When `verify_group` fails, its group has no reward.
+        The same rollouts in the same order, with the rewards of their group. A rollout without a reward is left out of
+        its group and stays as it is. If `verify_group` fails, its group has no reward.
     """
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for position, rollout in enumerate(rollouts):

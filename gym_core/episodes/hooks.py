@@ -1,4 +1,4 @@
-"""Hooks: calling those of an environment, its tools and a policy, in the time that an episode has."""
+"""Hooks: calls of an environment's hooks, its tools and a policy, within the time of the episode."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CLOSE_TIMEOUT_S = 10.0
 
 
 class Hooks:
-    """Calls what an episode calls, and checks what it gives; any exception may escape.
+    """Makes the calls of an episode and checks their results; any exception may escape.
 
-    The episode's time runs from `start` on; `OutOfTime` says that it is over.
+    The episode's time runs from `start` on; `OutOfTime` is raised when it is over.
     """
 
     def __init__(self, env: Environment) -> None:
@@ -40,14 +40,14 @@ class Hooks:
 
     @property
     def left_s(self) -> float:
-        """Wall seconds that are left of the environment's `timeout_s`."""
+        """Wall seconds left of the environment's `timeout_s`."""
         return inf if self._env.timeout_s is None else self._env.timeout_s - self.seconds
 
     def check_time(self) -> None:
-        """See that there is time left, also after a hook that has blocked the event loop.
+        """Check that there is time left, also after a hook that has blocked the event loop.
 
         Raises:
-            OutOfTime: There is none.
+            OutOfTime: There is no time left.
         """
         if self.left_s < 0:
             raise self._late()
@@ -61,20 +61,20 @@ class Hooks:
         return messages
 
     async def ask(self, policy: Policy, messages: list[Message], tools: list[Any]) -> Completion:
-        """What a policy writes."""
+        """The policy's next message."""
         return await self.checked(await self._within(policy(messages, tools)))
 
     async def checked(self, completion: Completion) -> Completion:
-        """What a policy has written, if an episode can take it."""
+        """Check that the policy has written something that an episode can take, and return it."""
         if problem := completion_problem(completion):
             raise EpisodeError(problem)
         return completion
 
     async def tool(self, name: str, arguments: str) -> str:
-        """What a tool answers to the JSON text that the policy wrote.
+        """The answer of a tool to the JSON text that the policy wrote.
 
         Raises:
-            ToolError: It refused, does not exist, or took too long.
+            ToolError: The tool refused, does not exist, or took too long.
         """
         tool = self._env.tools.get(name)
         if tool is None:
@@ -88,12 +88,12 @@ class Hooks:
             raise
 
     async def respond(self, message: Message) -> list[Message] | None:
-        """What the environment says as the user; None ends the episode."""
-        reply = await self._within(self._env.respond(copy.deepcopy(message)))  # it may write into its message
+        """The environment's answer as the user; None ends the episode."""
+        reply = await self._within(self._env.respond(copy.deepcopy(message)))  # `respond` may write into its message
         return None if reply is None else _messages("respond", reply)
 
     async def verify(self, summary: Callable[[], Rollout]) -> Score:
-        """The verdict on what has been played."""
+        """The verdict on the episode."""
         self.check_time()
         verdict = await self._within(self._env.verify(summary()))
         return verdict if isinstance(verdict, Score) else Score(verdict)

@@ -1,4 +1,4 @@
-"""Limits: awaiting what authors write for so many seconds, whatever it does."""
+"""Limits: awaiting authors' code for a given time, whatever it does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gym_core.errors import EpisodeError
 
 
 class OutOfTime(EpisodeError):
-    """A hook was given up; a TimeoutError would be the hook's own."""
+    """A hook ran out of time; a TimeoutError would come from the hook itself."""
 
 
 async def within(value: Any, limit_s: float = inf) -> Any:
     """The value of a hook, sync or async.
 
     Raises:
-        OutOfTime: It took longer than the limit.
+        OutOfTime: The hook took longer than the limit.
     """
     if not inspect.isawaitable(value):
         return value
@@ -41,8 +41,8 @@ async def uncancelled(work: Awaitable[None], limit_s: float) -> None:
     """Wait for work to end, but not past the limit, even when this task is cancelled meanwhile; then be cancelled.
 
     Raises:
-        EpisodeError: It took longer than the limit.
-        BaseException: What the work raised.
+        EpisodeError: The work took longer than the limit.
+        BaseException: The exception that the work raised.
     """
     task = asyncio.ensure_future(_failure_of(work))
     end_s = time.monotonic() + limit_s
@@ -65,7 +65,7 @@ async def uncancelled(work: Awaitable[None], limit_s: float) -> None:
 
 
 async def _failure_of(work: Awaitable[None]) -> BaseException | None:
-    """What the work raises, as a value: a task that raises SystemExit would end its event loop."""
+    """The exception of the work, as a value: a task that raises SystemExit would end its event loop."""
     with Boundary() as boundary:
         await work
     return boundary.failure

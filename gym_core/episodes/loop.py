@@ -1,7 +1,7 @@
 """One event loop on one background thread per process, where every episode lives.
 
-Trainers call tools and verifiers from synchronous code and from loops of their own; a browser or an HTTP client must
-see the same loop all its life.
+Trainers call tools and verifiers from synchronous code and from loops of their own; a browser or an HTTP client needs
+the same loop for all its life.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the loop of the episodes, and wait for its result.
 
     Raises:
-        EpisodeError: The caller runs on that loop itself, and would wait for ever.
+        EpisodeError: The caller runs on that loop itself and would wait forever.
     """
     if threading.current_thread() is _threads[-1]:
         coroutine.close()
-        raise EpisodeError("hooks and tools must await what they need: to wait here would stop every episode")
+        raise EpisodeError("hooks and tools must await instead: waiting here would stop every episode")
     return submit(coroutine).result()
 
 
@@ -45,7 +45,7 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 class _LoopThread(threading.Thread):
-    """The thread of an event loop, which goes on whatever runs there; only who closes the loop ends it."""
+    """The thread of an event loop, which keeps running whatever happens on it, until the loop is closed."""
 
     def __init__(self) -> None:
         super().__init__(name=f"gym-loop-{os.getpid()}", daemon=True)
@@ -79,11 +79,11 @@ class _LoopThread(threading.Thread):
 
 _lock = threading.Lock()
 _threads: list[_LoopThread | None] = [None]
-"""The last one serves. Others are kept: of a loop that a fork has inherited nothing may be closed."""
+"""The last loop is in use. Others are kept, since nothing of a loop that a fork inherited may be closed."""
 
 
 def _forget() -> None:
-    """Begin anew in a forked child, which has inherited neither the thread nor whoever holds the lock."""
+    """Start anew in a forked child, which has inherited neither the thread nor the holder of the lock."""
     global _lock
     _lock = threading.Lock()
     _threads.append(None)

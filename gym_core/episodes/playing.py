@@ -9,7 +9,7 @@ from gym_core.policies import Policy
 
 
 def open_episode(env: EnvironmentFactory, task: Task) -> Episode:
-    """The episode of a task, not opened yet; an environment that can't even be made breaks it in `setup`."""
+    """Make the episode of a task, not opened yet; if the environment can't be made, it breaks in `setup`."""
     with Boundary() as boundary:
         made = env(task)
     return Episode(made if boundary.failure is None else _Unmade(task, boundary.failure))
@@ -24,7 +24,7 @@ async def rollout(env: Environment, policy: Policy) -> Rollout:
 
 
 class _Unmade(Environment):
-    """Stands for an environment whose constructor failed."""
+    """Takes the place of an environment whose constructor failed."""
 
     hooks = frozenset()
 

@@ -1,4 +1,4 @@
-"""Replay: the score of a conversation that has already been had."""
+"""Replay: scoring a conversation that was played elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gym_core.policies import Completion
 async def verify(env: Environment, messages: Sequence[Message]) -> Rollout:
     """Score a finished conversation in a fresh environment.
 
-    Where the environment has tools, answers as a user or makes its opening, the conversation is replayed, so that its
-    state is what it was: tools run again. A replay in which the environment says something else has no reward.
+    If the environment has tools, answers as a user or makes its opening, the conversation is replayed to restore the
+    environment's state: tools run again. A replay in which the environment says something else has no reward.
     """
     return await verify_conversation(Episode(env), messages)
 
 
 async def verify_conversation(episode: Episode, messages: Sequence[Message]) -> Rollout:
-    """The same as `verify`, for an episode that is not opened yet."""
+    """Do the same as `verify` for an episode that is not opened yet."""
     async with episode:
         found = needs(episode)
         if found.tools or found.user_turns or found.opening:
@@ -39,7 +39,7 @@ async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
     """Play the assistant messages of a conversation again, and compare what the environment says.
 
     Raises:
-        EpisodeError: It says something else, or less. It may say more where the conversation was cut off.
+        EpisodeError: The environment says something else, or less. It may say more if the conversation was cut off.
     """
     for message in messages[len(episode.messages) :]:
         if message["role"] == "assistant" and not episode.done:
@@ -52,17 +52,17 @@ async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
     for position, recorded in enumerate(messages[len(episode.messages) :], start=len(episode.messages)):
         if recorded["role"] != "assistant":
             raise EpisodeError(
-                f"message {position} is {text(recorded)!r} in the conversation, the replay ends before it"
+                f"message {position} is {text(recorded)!r} in the conversation, but the replay ends before it"
             )
 
 
 def begins_alike(opening: Sequence[Message], messages: Sequence[Message]) -> bool:
-    """Whether a conversation begins with what the environment opened with."""
+    """Whether a conversation begins with the environment's opening."""
     return len(opening) <= len(messages) and all(_same(*pair) for pair in zip(opening, messages, strict=False))
 
 
 def _same(said: Message, recorded: Message) -> bool:
-    """Whether two messages say the same; refusals of a tool call may, because trainers word their own."""
+    """Whether two messages say the same; two refusals of a tool call do, because trainers word their own."""
     refusals = ('{"error"', "{'error'")
     if said["role"] == recorded["role"] == "tool" and all(text(m).startswith(refusals) for m in (said, recorded)):
         return True

@@ -1,4 +1,4 @@
-"""Requirements: what an environment needs of whoever plays it."""
+"""Requirements: what an environment needs of its player."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gym_core.messages import user
 
 @dataclass(frozen=True)
 class Needs:
-    """What an environment needs of whoever plays it.
+    """The needs of an environment.
 
     Attributes:
-        tools: The policy must see its tools and be able to call them.
-        user_turns: It answers as the user (`respond`).
-        opening: It makes the opening conversation (`setup`), so the task's prompt is not what the policy must see.
-        group_verdicts: It judges the rollouts of a task together (`verify_group`).
+        tools: Whether the policy must see tools and be able to call them.
+        user_turns: Whether the environment answers as the user (`respond`).
+        opening: Whether it makes the opening conversation (`setup`), which the policy must see instead of the prompt.
+        group_verdicts: Whether it judges the rollouts of a task together (`verify_group`).
     """
 
     tools: bool = False
@@ -32,10 +32,10 @@ class Needs:
 
 
 def needs(env: EnvironmentFactory | Environment | Episode) -> Needs:
-    """What an environment needs, found without playing it; a mix needs whatever one of its environments does.
+    """Find the needs of an environment without playing it; a mix needs whatever one of its environments needs.
 
-    Of a class or a factory, the environment of the first task is made, but none of its hooks is called. So tools that
-    `setup` adds, and an opening that `setup` makes although there is a prompt, are not known; an open episode tells.
+    For a class or a factory, the environment of the first task is made, but no hook is called. So tools that `setup`
+    adds, and an opening that `setup` makes although there is a prompt, are not known; an open episode knows them.
     """
     if isinstance(env, Episode):
         return needs(env.env) | Needs(opening=env.made_opening)
@@ -47,7 +47,7 @@ def needs(env: EnvironmentFactory | Environment | Episode) -> Needs:
     task = next(iter(env.tasks), None) or Task([user("")])
     made = open_episode(env, task).env
     if isinstance(env, type) and issubclass(env, Environment):
-        return _needs(made, env.hooks)  # which are known even where it can't be made
+        return _needs(made, env.hooks)  # known even if the environment can't be made
     return _needs(made, made.hooks)
 
 

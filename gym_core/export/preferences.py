@@ -1,4 +1,4 @@
-"""Rows for preference and KTO trainers: single turns, since their loss falls on all of a completion."""
+"""Rows for preference and KTO trainers: single turns, since their loss falls on the whole completion."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from gym_core.export.selection import (
 )
 
 _TRAINING = (
-    "TRL and Unsloth: `{config}(max_length=...)`, of which 1024 is the default. The loss falls on all of a completion, "
-    "so each is one message of the assistant. Load with `load_dataset('json', data_files=...)` or "
-    "`Dataset.from_list(rows, on_mixed_types='use_json')`: Arrow else gives every call the arguments of all others, as "
-    "null."
+    "TRL and Unsloth: `{config}(max_length=...)`, whose default is 1024. The loss falls on the whole completion, "
+    "so each completion is one assistant message. Load with `load_dataset('json', data_files=...)` or "
+    "`Dataset.from_list(rows, on_mixed_types='use_json')`: otherwise Arrow gives every call the arguments of all "
+    "others, as null."
 )
 
 
@@ -115,12 +115,12 @@ def kto_rows(
 
 @dataclass(frozen=True)
 class _Turn:
-    """What was written at one point of a conversation, by one rollout of a task or several.
+    """A turn at one point of a conversation, taken by one or more rollouts of a task.
 
     Attributes:
-        rollout: The first of them.
-        position: Of the message in its output.
-        rewards: Of all of them.
+        rollout: First rollout that took it.
+        position: Position of the message in that rollout's output.
+        rewards: Rewards of all rollouts that took it.
     """
 
     rollout: Rollout
@@ -143,7 +143,7 @@ class _Turn:
 def _points(
     rollouts: Iterable[Rollout], lengths: Lengths, *, keep_truncated: bool
 ) -> tuple[list[Sequence[_Turn]], list[float], Counter[str]]:
-    """The different turns at each point of a conversation, the rewards that took part, and how many did not."""
+    """The different turns at each point of a conversation, the rewards that were used, and how many were not."""
     dropped: Counter[str] = Counter()
     points: defaultdict[tuple[str, ...], dict[str, _Turn]] = defaultdict(dict)
     taking_part = []
@@ -173,4 +173,4 @@ def _written(rollout: Rollout, lengths: Lengths) -> tuple[list[int], str]:
         if problem := lengths.problem(rollout, messages):
             return written, problem
         written.append(position)
-    return written, "the assistant says nothing"
+    return written, "the assistant wrote nothing"

@@ -16,10 +16,10 @@ class Rows(list[dict[str, Any]]):
     """Rows of training data, and where they come from.
 
     Args:
-        rows: All with the same columns.
-        training: How a trainer is set up so that the loss falls on what the assistant wrote, and on nothing else.
-        rewards: Those of the rollouts that took part.
-        dropped: How many rollouts were left out, by reason.
+        rows: Rows, all with the same columns.
+        training: Instructions for setting up a trainer so that the loss falls on the assistant's messages only.
+        rewards: Rewards of the rollouts that were used.
+        dropped: Number of rollouts that were left out, by reason.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Rows(list[dict[str, Any]]):
 
     @property
     def card(self) -> str:
-        """What is known of the rows, in Markdown."""
+        """A description of the rows in Markdown."""
         columns = f" of {', '.join(f'`{column}`' for column in self[0])}" if self else ""
         total = len(self.rewards) + sum(self.dropped.values())
         paragraphs = [f"{len(self)} rows{columns}, from {len(self.rewards)} of {total} rollouts.", self.training]
@@ -46,7 +46,7 @@ class Rows(list[dict[str, Any]]):
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows to a JSONL file, and the card of `Rows` next to it, to the Markdown file of the same name.
 
-    Files that exist are replaced. Rows that were filtered or joined are no longer `Rows`, and have no card.
+    Existing files are replaced. Rows that were filtered or joined are plain lists without a card.
     """
     path = Path(path)
     if isinstance(rows, Rows):
@@ -56,7 +56,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _histogram(rewards: Sequence[float]) -> dict[str, int]:
-    """Counts of the rewards themselves where they are few, else of ten ranges of equal width."""
+    """Counts of the rewards themselves if they are few, otherwise of ten ranges of equal width."""
     counts = Counter(rewards)
     if len(counts) <= _BINS:
         return {f"{reward:g}": counts[reward] for reward in sorted(counts)}

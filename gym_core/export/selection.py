@@ -1,4 +1,4 @@
-"""Which rollouts become training data, and what their rows have in common."""
+"""The choice of rollouts for training data, and what all rows have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gym_core.tokens import Renderer
 
 
 def scored(rollouts: Iterable[Rollout], dropped: Counter[str], *, keep_truncated: bool) -> list[Rollout]:
-    """Rollouts that have a reward; not those that met a limit, unless they are asked for."""
+    """Rollouts with a reward; those that reached a limit only on request."""
     kept = []
     for rollout in rollouts:
         if rollout.reward is None or not isfinite(rollout.reward):
@@ -41,12 +41,12 @@ def select(
     """The rollouts that are worth imitating, in their order.
 
     Args:
-        rollouts: Of any tasks, in any order.
-        dropped: Counts the others, by reason.
-        problem: Why a rollout can't become a row; None when it can.
-        min_reward: The least reward.
-        best_of: The most rollouts of one task; None takes all.
-        keep_truncated: Whether rollouts may have met a limit.
+        rollouts: Rollouts of any tasks, in any order.
+        dropped: Counter of the other rollouts, by reason.
+        problem: Function that says why a rollout can't become a row; it returns None if it can.
+        min_reward: Least reward.
+        best_of: Most rollouts per task; None takes all.
+        keep_truncated: Whether rollouts may have reached a limit.
 
     Raises:
         GymError: `best_of` is not positive.
@@ -61,7 +61,7 @@ def select(
         elif reason := problem(rollout):
             dropped[reason] += 1
         elif said in seen:
-            dropped["it says the same as another"] += 1
+            dropped["it duplicates another"] += 1
         else:
             seen.add(said)
             kept.append(rollout)
@@ -69,7 +69,7 @@ def select(
 
 
 def _best(rollouts: Sequence[Rollout], count: int, dropped: Counter[str]) -> list[Rollout]:
-    """Those of the highest rewards of each task, the first among equals."""
+    """The rollouts with the highest rewards of each task; of equal ones the first."""
     taken: Counter[tuple[str, ...]] = Counter()
     best = []
     for position in sorted(range(len(rollouts)), key=lambda i: -reward_of(rollouts[i])):
@@ -83,12 +83,12 @@ def _best(rollouts: Sequence[Rollout], count: int, dropped: Counter[str]) -> lis
 
 
 def reward_of(rollout: Rollout) -> float:
-    """The reward of a rollout that has one."""
+    """The reward of a rollout that is known to have one."""
     return cast("float", rollout.reward)
 
 
 def task_key(rollout: Rollout) -> tuple[str, ...]:
-    """What the rollouts of a task share; the messages before the first turn tell tasks apart that have no names."""
+    """A key that the rollouts of a task share; tasks without a name are told apart by their opening messages."""
     opening = takewhile(lambda message: message["role"] != "assistant", rollout.output)
     return (*group_key(rollout), json.dumps(rollout.tools), *map(message_key, opening))
 
@@ -98,7 +98,7 @@ def _conversation_key(rollout: Rollout) -> tuple[str, ...]:
 
 
 def message_key(message: Message) -> str:
-    """Equal for messages that say the same, whatever the ids and the spelling of their calls."""
+    """A key that is equal for messages with the same content, whatever the ids and the spelling of their calls."""
     calls = []
     for call in message.get("tool_calls") or ():
         arguments = _arguments(call)
@@ -108,15 +108,15 @@ def message_key(message: Message) -> str:
 
 
 def message_problem(message: Message) -> str | None:
-    """Why a chat template can't write a message as it was said; None when it can."""
+    """Why a chat template can't write a message as it was sampled; None if it can."""
     if all(isinstance(_arguments(call), dict) for call in message.get("tool_calls") or ()):
         return None
-    return "the arguments of a call are no JSON object"
+    return "the arguments of a call are not a JSON object"
 
 
 def _arguments(call: ToolCall) -> Any:
-    """The arguments as JSON; None when they are not, or not strictly."""
-    try:  # `int` refuses NaN and Infinity, which Python would read
+    """The arguments as a JSON object; None if they are not strictly one."""
+    try:  # `int` refuses NaN and Infinity, which Python would accept
         return json.loads(call["function"]["arguments"], parse_constant=int)
     except (ValueError, RecursionError):
         return None
@@ -204,12 +204,12 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def tools_column(rollout: Rollout) -> str | None:
-    """The tools as JSON text, since Arrow would give every schema every other's keys; None where there are none."""
+    """The tools as JSON text, since Arrow would give every schema the keys of all others; None without tools."""
     return json.dumps(rollout.tools) if rollout.tools else None
 
 
 def origin(rollout: Rollout) -> dict[str, Any]:
-    """Where a row comes from, to split a dataset by task or to filter it further."""
+    """The origin of a row, to split a dataset by task or to filter it further."""
     return {"gym_task": task_id(rollout), "gym_reward": reward_of(rollout)}
 
 

@@ -1,4 +1,4 @@
-"""Rows for supervised fine-tuning on rollouts that went well."""
+"""Rows for supervised fine-tuning on successful rollouts."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from gym_core.tokens import Renderer
 Form = Literal["messages", "text", "tokens"]
 
 _TRAINING: dict[Form, str] = {
-    "messages": "TRL: `SFTConfig(assistant_only_loss=True, max_length=...)`. Without the first, the loss falls on "
-    "prompts and tool results too; 1024 tokens are kept without the second. Load with `load_dataset('json', "
-    "data_files=...)` or `Dataset.from_list(rows, on_mixed_types='use_json')`: Arrow else gives every call the "
+    "messages": "TRL: `SFTConfig(assistant_only_loss=True, max_length=...)`. Without the first setting, the loss falls "
+    "on prompts and tool results too; without the second, 1024 tokens are kept. Load with `load_dataset('json', "
+    "data_files=...)` or `Dataset.from_list(rows, on_mixed_types='use_json')`: otherwise Arrow gives every call the "
     "arguments of all others, as null.",
     "text": "Unsloth: `SFTConfig(dataset_text_field='text', max_length=...)`, then "
     "`trainer = train_on_responses_only(trainer)`. Without the latter, the loss falls on prompts and tool results too, "
-    "and TRL alone has no setting for text: give it messages or tokens.",
-    "tokens": "TRL and Unsloth: `SFTConfig(max_length=...)`, of which 1024 is the default; the labels say the rest. "
-    "The model must have the tokenizer of the one that sampled the tokens.",
+    "and TRL alone has no setting for text: pass it messages or tokens.",
+    "tokens": "TRL and Unsloth: `SFTConfig(max_length=...)`, whose default is 1024; the labels do the rest. "
+    "The model must have the same tokenizer as the one that sampled the tokens.",
 }
 
 
@@ -96,7 +96,7 @@ def sft_rows(
 
 def _conversation_problem(rollout: Rollout) -> str | None:
     if not policy_turns(rollout):
-        return "the assistant says nothing"
+        return "the assistant wrote nothing"
     return next(filter(None, map(message_problem, rollout.output)), None)
 
 
@@ -138,7 +138,7 @@ class _Tokens:
 
 
 class _Texts:
-    """Writes conversations as text, without the tokens that trainers add at its ends."""
+    """Writes conversations as text, without the tokens that trainers add at both ends."""
 
     def __init__(self, tokenizer: Any, max_tokens: int | None) -> None:
         self._tokenizer = tokenizer
@@ -164,28 +164,28 @@ class _Texts:
             return Rendered(written, problem)
         self._check(written, messages)
         if self._tokenizer.eos_token and written.rstrip().endswith(self._tokenizer.eos_token):
-            written = written.rstrip()  # else TRL appends a second one
+            written = written.rstrip()  # otherwise TRL appends a second one
         if self._tokenizer.bos_token and self._tokenizer.encode("")[:1] == [self._tokenizer.bos_token_id]:
             written = written.removeprefix(self._tokenizer.bos_token)
         return Rendered(written)
 
     def _shown(self, message: Message) -> Message:
-        # The system prompt is the author's own, who may mean the control tokens in it, such as <think>.
+        # Control tokens in the system prompt, such as <think>, may be intended by its author.
         if message["role"] not in ("assistant", "system"):
             return self._renderer.neutral(message)
         return {**message, "content": message["content"] or ""}  # some templates print None
 
     def _check(self, written: str, messages: Sequence[Message]) -> None:
-        """See that the text shows what the assistant did, and where.
+        """Check that the text shows the assistant's turns and calls.
 
         Raises:
-            TemplateError: It does not.
+            TemplateError: The text does not show them.
         """
         turns = sum(message["role"] == "assistant" for message in messages)
         if (marked := written.count(self._marker)) < turns:
             raise TemplateError(
                 f"the chat template marks {marked} of {turns} turns of the assistant, so its text can't be told from "
-                "what tools answer: use the form 'messages' or 'tokens'"
+                "tool results: use the form 'messages' or 'tokens'"
             )
         called = next((i for i, message in enumerate(messages) if message.get("tool_calls")), None)
         if called is not None:
@@ -195,7 +195,7 @@ class _Texts:
                 raise TemplateError("the chat template does not show tool calls: give the tokenizer one that does")
 
     def _turn_marker(self) -> str:
-        """What a turn of the assistant begins with, where it is written and where it is yet to be; one line at most."""
+        """The text that opens a turn of the assistant, both in a conversation and as a prompt; at most one line."""
         said, written = [user("x")], [user("x"), assistant("x")]
         before = self._renderer.render(said)
         opened, closed = self._renderer.render(said, add_generation_prompt=True), self._renderer.render(written)

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _LAZY = {"ChatPolicy": "gym_core.policies.chat", "VLLMPolicy": "gym_core.policies.vllm"}
-"""Names whose modules bring a client that takes long to import, or that is not always installed."""
+"""Names whose modules import a client that loads slowly, or that may not be installed."""
 
 
 def __getattr__(name: str) -> object:

@@ -22,25 +22,26 @@ _OURS = {"model", "messages", "tools", "stream"}
 class ChatPolicy:
     """Asks a chat completions endpoint: OpenAI, vLLM, SGLang, llama.cpp, Ollama, ...
 
-    408, 409, 429, 5xx, connection errors and timeouts are tried again, after the time that Retry-After asks for or with
-    exponential back-off; what still fails raises PolicyError, which leaves the rollout without a reward. A full context
-    raises OutOfTokens, which ends the rollout with the stop reason "length". One policy serves any number of rollouts
-    and event loops.
+    408, 409, 429, 5xx, connection errors and timeouts are retried, after the time in Retry-After or with exponential
+    back-off. If all attempts fail, PolicyError is raised, and the rollout has no reward. A full context raises
+    OutOfTokens, which ends the rollout with the stop reason "length". One policy serves any number of rollouts and
+    event loops.
 
     Args:
         model: Name of the model on the server.
-        base_url: URL of the server, for example "http://localhost:8000/v1", or of several that serve the same model,
-            of which a rollout keeps one; None takes OPENAI_BASE_URL, then OpenAI itself.
-        api_key: None takes OPENAI_API_KEY, or a placeholder beside a `base_url`, since local servers want none.
-        client: An `AsyncOpenAI` (or `AsyncAzureOpenAI`, ...) to ask through instead, with its own URL, key, retries and
-            time limits; it belongs to the caller, who closes it.
-        max_retries: Attempts after the first one.
-        timeout_s: Seconds for one attempt, from its connection to the last byte of its answer.
-        sampling: More fields of the request, for example `{"temperature": 0.7, "max_tokens": 512}`. As in the openai
+        base_url: URL of the server, for example "http://localhost:8000/v1", or of several servers of the same model, of
+            which each rollout uses one; None takes OPENAI_BASE_URL, then OpenAI itself.
+        api_key: API key; None takes OPENAI_API_KEY, or a placeholder if there is a `base_url`, since local servers need
+            none.
+        client: `AsyncOpenAI` (or `AsyncAzureOpenAI`, ...) to use instead, with its own URL, key, retries and timeouts;
+            the caller closes it.
+        max_retries: Number of attempts after the first one.
+        timeout_s: Seconds per attempt, from connecting to the last byte of the answer.
+        sampling: Further fields of the request, for example `{"temperature": 0.7, "max_tokens": 512}`. As in the openai
             client, the fields in `extra_body` are merged into it, and `extra_headers` are sent as headers.
 
     Raises:
-        PolicyError: There is no key for OpenAI, a URL is none, or `sampling` has a field that the policy sets.
+        PolicyError: There is no key for OpenAI, a URL is invalid, or `sampling` has a field that the policy sets.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ def _servers(
         base_url = os.environ.get("OPENAI_BASE_URL") or _OPENAI
         api_key = api_key or os.environ.get("OPENAI_API_KEY")
         if api_key is None and base_url == _OPENAI:
-            raise PolicyError("OpenAI wants a key: set OPENAI_API_KEY, give `api_key`, or name a server by `base_url`")
+            raise PolicyError("OpenAI needs a key: set OPENAI_API_KEY, pass `api_key`, or name a server by `base_url`")
     urls = [base_url] if isinstance(base_url, str) else list(base_url)
     if not urls:
         raise PolicyError("a ChatPolicy needs the URL of at least one server, got an empty list")
@@ -114,7 +115,7 @@ def _servers(
 
 
 def _checked(answer: Any) -> Any:
-    """An answer with a choice; some servers send their errors with status 200."""
+    """Check that an answer has a choice, since some servers send errors with status 200."""
     error = answer.get("error")
     if error and not answer.get("choices"):
         status = error.get("code") if isinstance(error, dict) else None
@@ -125,11 +126,11 @@ def _checked(answer: Any) -> Any:
 
 
 def _completion(answer: Any, *, turn: int) -> Completion:
-    """What a server wrote.
+    """Read the completion in a server's answer.
 
     Args:
-        answer: Its answer, of which the first choice counts.
-        turn: Number of messages before this one, of which ids are made for calls that have none.
+        answer: Answer of the server, of which the first choice counts.
+        turn: Number of messages before this one, from which ids are made for calls without one.
     """
     try:
         choice = answer["choices"][0]
@@ -137,7 +138,7 @@ def _completion(answer: Any, *, turn: int) -> Completion:
         content, thought = _content(written)
         calls = [_call(call, f"call_{turn}_{number}") for number, call in enumerate(written.get("tool_calls") or ())]
     except (AttributeError, LookupError, TypeError) as error:
-        raise PolicyError(f"the server's answer is no chat completion: {json.dumps(answer)[:1000]}") from error
+        raise PolicyError(f"the server's answer is not a chat completion: {json.dumps(answer)[:1000]}") from error
     message = assistant(content, tool_calls=calls)
     if thought:
         message["reasoning_content"] = thought
@@ -147,7 +148,7 @@ def _completion(answer: Any, *, turn: int) -> Completion:
 
 
 def _content(written: Mapping[str, Any]) -> tuple[str | None, str]:
-    """The content and the thought of a message, whose names and forms differ from server to server."""
+    """The content and the reasoning of a message, whose names and forms differ between servers."""
     content = written.get("content") or written.get("refusal")
     thought = written.get("reasoning_content") or written.get("reasoning") or ""  # vllm-project/vllm#27752
     if isinstance(content, list):
@@ -160,7 +161,7 @@ def _content(written: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def _call(call: Mapping[str, Any], id: str) -> ToolCall:
-    """A call as the OpenAI format has it; servers leave out type and id, and send arguments as an object or null."""
+    """A call in the OpenAI format; some servers leave out type and id, or send arguments as an object or null."""
     arguments = call["function"].get("arguments")
     if not isinstance(arguments, str):
         arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)

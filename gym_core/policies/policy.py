@@ -1,4 +1,4 @@
-"""Policies: whatever turns a conversation into the next assistant message."""
+"""Policies: functions that turn a conversation into the next assistant message."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Completion:
     """One assistant message.
 
     Attributes:
-        message: What was written.
-        finish_reason: Why it ended; "length" when it was cut off.
-        tokens: All tokens of the rollout so far, from a policy that knows them.
+        message: Assistant message.
+        finish_reason: Reason why it ended; "length" if it was cut off.
+        tokens: All tokens of the rollout so far, if the policy records them.
     """
 
     message: Message
@@ -26,7 +26,7 @@ class Completion:
 
 
 def completion_problem(completion: object) -> str | None:
-    """What is wrong with what a policy returned; None when an episode can take it."""
+    """Say what is wrong with the result of a policy; None if an episode can take it."""
     if not isinstance(completion, Completion):
         return f"a policy must return a Completion, not {completion!r}"
     message: Any = completion.message
@@ -65,12 +65,12 @@ class Policy(Protocol):
     """The seam between environments, which know messages, and engines, which know tokens."""
 
     async def __call__(self, messages: Sequence[Message], tools: Sequence[ToolSchema], /) -> Completion:
-        """Write the next assistant message; raises PolicyError when it can't be had."""
+        """Write the next assistant message; raises PolicyError on failure."""
         ...
 
 
 class ScriptedPolicy:
-    """Plays given assistant messages, then empty ones: the policy of tests and docs.
+    """Plays the given assistant messages, then empty ones; for tests and docs.
 
     Args:
         replies: Texts or whole messages, in order.

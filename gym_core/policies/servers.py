@@ -1,4 +1,4 @@
-"""The client of model servers: connections of each event loop, attempts, time limits, and the answers they end in."""
+"""The client of model servers: connections per event loop, attempts, timeouts and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gym_core.errors import OutOfTokens, PolicyError
 T = TypeVar("T")
 
 BACKOFF_S = 0.5
-"""Seconds before the second attempt, at most; they double with each attempt, up to 16 times as long."""
+"""The most seconds before the second attempt; they double with each attempt, up to 16 times as long."""
 
 LONGEST_WAIT_S = 60.0
 """The most that a server's Retry-After can ask for."""
@@ -42,23 +42,23 @@ _FULL_CONTEXT = re.compile(
 )
 _REFUSED_AS_TOO_LONG = (400, 413, 422)
 _KEPT = 1000  # characters of an answer that an error shows
-_chance = random.SystemRandom()  # leaves the trainer's global generator alone
+_chance = random.SystemRandom()  # leaves the trainer's global RNG alone
 
 
 class Servers:
     """One or more servers of one model, asked for JSON.
 
-    A rollout (an asyncio task) stays on one server, for the sake of its prefix cache: the one that has the fewest
-    requests in flight when it starts. 408, 409, 429, 5xx, connection errors and timeouts are tried again, on another
-    server where there is one, after the time that Retry-After asks for (at most a minute), or else with exponential
-    back-off. Each event loop has connections of its own, which are closed with it.
+    A rollout (an asyncio task) stays on one server to use its prefix cache: the server with the fewest requests in
+    flight when the rollout starts. 408, 409, 429, 5xx, connection errors and timeouts are retried, on another server if
+    there is one, after the time in Retry-After (at most a minute) or with exponential back-off. Each event loop has its
+    own connections, which are closed with it.
 
     Args:
-        urls: Base URLs. A user and password in one are sent as basic authentication, and never shown.
+        urls: Base URLs. A user and password in a URL are sent as basic authentication, and never shown.
         api_key: Bearer token, never shown; None sends none.
-        concurrency: Requests in flight per event loop, over all servers; more wait. None for no limit.
-        max_retries: Attempts after the first one.
-        timeout_s: Seconds for one attempt, from its connection to the last byte of its answer.
+        concurrency: Most requests in flight per event loop, over all servers; further ones wait. None for no limit.
+        max_retries: Number of attempts after the first one.
+        timeout_s: Seconds per attempt, from connecting to the last byte of the answer.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Servers:
         read: Callable[[Any], T],
         headers: Mapping[str, str] | None = None,
     ) -> T:
-        """What an answer reads as, after as many attempts as it takes.
+        """The parsed answer to a request, which is retried as often as allowed.
 
         Args:
             path: Path below the base URL.
-            body: JSON to post; None gets.
-            read: Reader of the answer's JSON; it raises `Failed` for an answer that is worth another attempt.
-            headers: More headers of the request.
+            body: JSON to post; with None the request is a GET.
+            read: Function that reads the answer's JSON; it raises `Failed` if another attempt is worthwhile.
+            headers: Further headers of the request.
 
         Raises:
             OutOfTokens: The server says that the context is full.
@@ -176,7 +176,7 @@ class Servers:
 
 
 def refusal(status: int, said: str, url: str, retry_after_s: float | None = None) -> Exception:
-    """The exception for a status other than 200: `Failed` where another attempt may help."""
+    """The exception for a status other than 200: `Failed` if another attempt may help."""
     if status in (408, 409, 429) or status >= 500:
         return Failed(said, retry_after_s)
     if status in _REFUSED_AS_TOO_LONG and _FULL_CONTEXT.search(said):
@@ -185,7 +185,7 @@ def refusal(status: int, said: str, url: str, retry_after_s: float | None = None
 
 
 class Failed(Exception):
-    """An attempt that is worth another one, perhaps after the seconds that the server asks for."""
+    """A failed attempt that is worth repeating, perhaps after the seconds that the server asks for."""
 
     def __init__(self, why: str, retry_after_s: float | None = None) -> None:
         super().__init__(why)
@@ -194,7 +194,7 @@ class Failed(Exception):
 
 @dataclass(slots=True)
 class Line:
-    """What belongs to one event loop."""
+    """The state that belongs to one event loop."""
 
     sessions: AsyncGenerator[aiohttp.ClientSession]
     session: aiohttp.ClientSession
@@ -203,7 +203,7 @@ class Line:
     homes: WeakKeyDictionary[asyncio.Task[Any], str] = field(default_factory=WeakKeyDictionary)
 
     def choose(self, *, unlike: str | None) -> str:
-        """The server of the running task, which moves when that one has just failed."""
+        """The server of the running task; another one after that has just failed."""
         task = asyncio.current_task()
         assert task is not None
         home = self.homes.get(task)
@@ -229,10 +229,10 @@ async def _session(limit: aiohttp.ClientTimeout, headers: Mapping[str, str]) -> 
 
 
 def _server(url: str) -> tuple[str, _Server]:
-    """A base URL without its credentials, and how it is asked.
+    """A base URL without its credentials, and the headers to use with it.
 
     Raises:
-        PolicyError: It is no HTTP URL.
+        PolicyError: It is not an HTTP URL.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -252,7 +252,7 @@ def _without_user(url: str) -> str:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the next attempt, as RFC 9110 section 10.2.3 or OpenAI's `retry-after-ms` say; None if nothing."""
+    """Seconds until the next attempt by RFC 9110, section 10.2.3, or OpenAI's `retry-after-ms`; None if neither."""
     with suppress(ValueError):
         wait_s = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else None
         if wait_s is None and (text := headers.get("Retry-After")):

@@ -15,13 +15,13 @@ from gym_core.tokens import ChatTemplate, TokenTrack
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One turn as an engine sampled it.
+    """One turn as the engine sampled it.
 
     Attributes:
-        ids: With the token that ended the turn, if one did.
-        logprobs: One a token, natural logarithms; None where the engine gives none.
-        finish_reason: "length" when the engine cut the turn off.
-        prompt_ids: What the engine says it was given, where it says so.
+        ids: Sampled token ids, including the token that ended the turn, if one did.
+        logprobs: Natural logarithms, one per token; None if the engine gives none.
+        finish_reason: Reason why the turn ended; "length" if the engine cut it off.
+        prompt_ids: Prompt tokens that the engine reports, if it reports them.
     """
 
     ids: list[int]
@@ -34,20 +34,20 @@ class TokenPolicy(Protocol):
     """An engine that continues token ids."""
 
     async def __call__(self, prompt_ids: list[int], /, *, max_tokens: int) -> Sampled:
-        """Sample at most `max_tokens` tokens; raises PolicyError when it can't."""
+        """Sample at most `max_tokens` tokens; raises PolicyError on failure."""
         ...
 
 
 class TokenizedPolicy:
     """The policy of one episode on an engine that continues token ids.
 
-    It renders the opening once, then only what the environment has added, and keeps every token in `track`.
+    It renders the opening once, then only the environment's additions, and keeps every token in `track`.
 
     Args:
-        sample: The engine.
-        template: The model's.
-        max_tokens: Tokens of the whole completion, the environment's included.
-        max_turn_tokens: Tokens of one turn; a turn cut off here is ended for the model, and the episode goes on.
+        sample: Engine to sample from.
+        template: Chat template of the model.
+        max_tokens: Most tokens of the whole completion, the environment's included.
+        max_turn_tokens: Most tokens per turn; a turn cut off here gets its end token appended, and the episode goes on.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class TokenizedPolicy:
         self._max_turn_tokens = max_turn_tokens or max_tokens
         self._seen = 0
         self._turn_ids: Sequence[int] = ()
-        self._opened = ""  # the text before the turn, which ends in the template's opening of it
+        self._opened = ""  # the text before the turn, which ends with the template's opening of the turn
 
     async def __call__(self, messages: Sequence[Message], tools: Sequence[ToolSchema], /) -> Completion:
         """Write the next assistant message.
 
         Raises:
             OutOfTokens: There is no room left for another turn.
-            PolicyError: It has played another episode before.
+            PolicyError: The policy has played another episode before.
         """
         added = self._read(messages, tools)
         room = self._max_tokens - len(self.track.completion_ids) - len(added)
@@ -75,8 +75,8 @@ class TokenizedPolicy:
         prompt_ids = self.track.ids
         prompt_ids += added
         sampled = await self._sample(prompt_ids, max_tokens=asked)
-        self.track.append(added)  # now, so that the track of an engine that can't go on ends with a turn
-        ids = self._turn_ids = sampled.ids[:asked]  # an engine may give more than asked
+        self.track.append(added)  # only now, so that the track ends with a turn if the engine can't go on
+        ids = self._turn_ids = sampled.ids[:asked]  # an engine may return more than it was asked for
         logprobs = None if sampled.logprobs is None else sampled.logprobs[:asked]
         self.track.sample(ids, logprobs, given=sampled.prompt_ids)
         message = self._template.parse(ids, opened=self._opened, tools=tools, turn=len(messages))
@@ -87,9 +87,9 @@ class TokenizedPolicy:
         return Completion(message, "tool_calls" if message.get("tool_calls") else "stop", self.track)
 
     def _read(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> Sequence[int]:
-        """The tokens of what the environment has said since the last turn."""
+        """The tokens of the environment's messages since the last turn."""
         if len(messages) < self._seen:
-            raise PolicyError("a TokenizedPolicy plays one episode; make another one for the next")
+            raise PolicyError("a TokenizedPolicy plays one episode; make a new one for the next")
         if not self._seen:
             self._opened, self.track.prompt_ids[:] = self._template.prompt(messages, tools)
             return ()
@@ -101,11 +101,11 @@ class TokenizedPolicy:
 
 
 def trained_track(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
-    """The tokens for the loss; of a rollout that failed none counts, and trainers need at least one.
+    """The tokens for the loss; in a failed rollout none counts, but trainers need at least one.
 
     Args:
-        rollout: What was played, by a TokenizedPolicy or not at all.
-        template: The model's.
+        rollout: Rollout that a TokenizedPolicy played, or that failed before its first turn.
+        template: Chat template of the model.
     """
     track = rollout.tokens
     if track is None:

@@ -1,4 +1,4 @@
-"""A policy on vLLM servers, by token ids."""
+"""A policy on vLLM servers that works with token ids."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ from gym_core.policies.servers import Failed, Servers
 from gym_core.policies.tokenized import Sampled
 
 _UNTOUCHED: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Sampling from the model itself; what is not sent, vLLM takes from the model's generation_config.json."""
+"""Sampling from the model itself; vLLM takes fields that are not sent from the model's generation_config.json."""
 
 _ASKED: dict[str, Any] = {"logprobs": 0, "return_token_ids": True, "skip_special_tokens": False}
-"""`logprobs` 0 is the sampled token's alone; special tokens stay in the text so that `stop` can name them."""
+"""`logprobs` 0 asks for the sampled token only; special tokens stay in the text so that `stop` can name them."""
 
 _OURS = {"model", "prompt", "max_tokens", "n", "stream", "echo", *_ASKED}
 _FINISHED: dict[str, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "repetition": "length"}
 
-_chance = random.SystemRandom()  # leaves the trainer's global generator alone
+_chance = random.SystemRandom()  # leaves the trainer's global RNG alone
 
 
 class VLLMPolicy:
     """Samples from vLLM servers: token ids in, token ids and their log-probabilities out.
 
-    A rollout (an asyncio task) stays on one server, for the sake of its prefix cache. Attempts, time limits, event
-    loops and full contexts are as in `ChatPolicy`; requests that a server aborted are tried again too. A task that is
-    cancelled takes its request off the server.
+    A rollout (an asyncio task) stays on one server to use its prefix cache. Attempts, timeouts, event loops and full
+    contexts are handled as in `ChatPolicy`; requests that a server aborted are retried too. Cancelling the task cancels
+    its request on the server.
 
-    Every request has its own random seed, since servers that start with the same one sample alike. Log-probabilities
-    are the model's own, before temperature and top-p, unless the server runs with `--logprobs-mode processed_logprobs`.
+    Every request has its own random seed, since servers that start with the same seed sample the same.
+    Log-probabilities are the model's own, before temperature and top-p, unless the server runs with `--logprobs-mode
+    processed_logprobs`.
 
     Needs vLLM 0.10.2.
 
     Args:
         urls: URLs of the servers, for example "http://localhost:8000"; all serve the same model.
         model: Name of the model on the servers; None takes the first that they list.
-        sampling: More fields of the request, such as `{"temperature": 0.7}`; vLLM ignores those it does not know. The
+        sampling: Further fields of the request, such as `{"temperature": 0.7}`; vLLM ignores unknown ones. The
             default samples from the whole distribution, whatever the model's generation_config.json says.
-        concurrency: Requests in flight per event loop, over all servers; more wait.
+        concurrency: Most requests in flight per event loop, over all servers; further ones wait.
         max_retries: Attempts after the first one.
-        timeout_s: Seconds for one attempt, from its connection to the last byte of its answer.
+        timeout_s: Seconds per attempt, from connecting to the last byte of the answer.
         api_key: Bearer token; None sends none.
 
     Example:
         >>> async with VLLMPolicy("http://localhost:8000") as engine:
         ...     template = ChatTemplate(AutoTokenizer.from_pretrained("Qwen/Qwen3-4B"))
-        ...     policy = TokenizedPolicy(engine, template, max_tokens=4096)  # one an episode
+        ...     policy = TokenizedPolicy(engine, template, max_tokens=4096)  # one per episode
         ...     played = await rollout(Calendar(task), policy)
         ...     played.tokens.completion_ids, played.tokens.mask, played.tokens.logprobs
     """
@@ -80,7 +81,7 @@ class VLLMPolicy:
     async def __call__(self, prompt_ids: list[int], /, *, max_tokens: int) -> Sampled:
         model, context = await self._find()
         if context is not None:
-            max_tokens = min(max_tokens, context - len(prompt_ids))  # vLLM refuses rather than cuts off
+            max_tokens = min(max_tokens, context - len(prompt_ids))  # vLLM refuses what does not fit
         if max_tokens < 1:
             raise OutOfTokens(f"{len(prompt_ids)} tokens leave no room in the model's context of {context}")
         sampling = {**_UNTOUCHED, "seed": _chance.getrandbits(63), **self._sampling}
@@ -98,7 +99,7 @@ class VLLMPolicy:
         await self.close()
 
     async def _find(self) -> tuple[str, int | None]:
-        """The model's name, and its context in tokens where the server says; asked once, by whoever comes first."""
+        """The model's name, and its context in tokens if the server says so; the first caller asks, once."""
         loop = asyncio.get_running_loop()
         if loop not in self._served:
             self._served[loop] = asyncio.ensure_future(self._servers.ask("/v1/models", None, self._listed))
@@ -109,7 +110,7 @@ class VLLMPolicy:
             raise
 
     def _listed(self, answer: Any) -> tuple[str, int | None]:
-        """The model in a server's list, whose first is the base model; its adapters are listed without a context."""
+        """The model in a server's list; the first is the base model, and its adapters are listed without a context."""
         contexts = {card["id"]: card.get("max_model_len") for card in answer["data"]}
         first = answer["data"][0]["id"]
         return self._model or first, contexts.get(self._model) or contexts[first]
@@ -121,7 +122,7 @@ def _sampled(answer: Any) -> Sampled:
         raise Failed(f"the server ended the request with {choice['finish_reason']!r}")
     ids, prompt_ids = choice.get("token_ids"), choice.get("prompt_token_ids")
     if ids is None or prompt_ids is None:
-        raise PolicyError("the server returned no token ids: `return_token_ids` takes vLLM 0.10.2 or newer")
+        raise PolicyError("the server returned no token ids: `return_token_ids` needs vLLM 0.10.2 or newer")
     logprobs = choice["logprobs"]["token_logprobs"]
     if not all(isinstance(id, int) for some in (ids, prompt_ids) for id in some):
         raise TypeError("token ids must be whole numbers")

@@ -1,4 +1,4 @@
-"""Messages and token ids: what is kept of a rollout, and how a chat template continues one."""
+"""Messages as token ids: the tokens of a rollout, and how a chat template continues them."""
 
 from gym_core.tokens.renderers import Renderer
 from gym_core.tokens.templates import ChatTemplate

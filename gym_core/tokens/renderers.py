@@ -1,4 +1,4 @@
-"""Renderers: messages as the text of a tokenizer's chat template, and that text as tokens."""
+"""Renderers: messages rendered by a tokenizer's chat template, and the rendered text as tokens."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Renderer:
-    """What `ChatTemplate` asks of a tokenizer; for one thread at a time.
+    """The operations that `ChatTemplate` needs of a tokenizer; for one thread at a time.
 
     Args:
-        tokenizer: Anything with `apply_chat_template`, `encode` and `get_added_vocab`.
-        kwargs: For the template.
-        reserved: Words that no environment may say, beside the control tokens.
+        tokenizer: Object with `apply_chat_template`, `encode` and `get_added_vocab`.
+        kwargs: Arguments for the template.
+        reserved: Words that no environment may write, in addition to the control tokens.
 
     Attributes:
-        mark: Finds the tokens that are not merged with the text around them.
-        mark_ids: Their numbers.
+        mark: Pattern of the tokens that are not merged with the text around them.
+        mark_ids: Ids of these tokens.
     """
 
     def __init__(self, tokenizer: Any, kwargs: dict[str, Any], *, reserved: Collection[str] = ()) -> None:
@@ -41,11 +41,11 @@ class Renderer:
         return _SURROGATE.sub("\ufffd", str(rendered))
 
     def encode(self, rendered: str) -> tuple[int, ...]:
-        """The tokens of a text, none added."""
+        """The tokens of a text, with no special tokens added."""
         return tuple(self._tokenizer.encode(rendered, add_special_tokens=False))
 
     def neutral(self, message: Message) -> Message:
-        """A message whose text has no control tokens; its parts are joined where all of them are text."""
+        """A message whose text has no control tokens; its parts are joined if all of them are text."""
         content = message["content"]
         neutral: Message = {**message, "content": self.spaced(text(message))}
         if isinstance(content, list) and any(part.get("type") != "text" for part in content):
@@ -58,13 +58,13 @@ class Renderer:
 
     def spaced(self, said: str) -> str:
         """A text with a space after the first character of every control token."""
-        while self._control.search(said):  # what is left of a token may be another one
+        while self._control.search(said):  # the rest of a token may be another token
             said = self._control.sub(lambda token: f"{token[0][0]} {token[0][1:]}" if len(token[0]) > 1 else " ", said)
         return said
 
 
 def _control_tokens(tokenizer: Any, added: Collection[str]) -> list[str]:
-    """Special tokens, and added tokens the template writes itself."""
+    """Special tokens, and added tokens that the template writes itself."""
     special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     special |= {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
     template = str(getattr(tokenizer, "chat_template", ""))
@@ -77,7 +77,7 @@ def _any_of(tokens: Collection[str]) -> re.Pattern[str]:
 
 
 def _with_argument_objects(message: Message) -> dict[str, Any]:
-    """Templates print the arguments of a call as the object they are."""
+    """Templates expect the arguments of a call as an object."""
     shown: dict[str, Any] = dict(message)
     if message.get("tool_calls"):
         shown["tool_calls"] = [

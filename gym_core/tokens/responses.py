@@ -1,4 +1,4 @@
-"""Responses: the assistant message that sampled tokens are."""
+"""Responses: sampled tokens read as an assistant message."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gym_core.messages import Message, ToolCall, ToolSchema, assistant, tool_cal
 
 
 class ResponseParser:
-    """Reads sampled tokens by the tokenizer's response template; without one, all that is sampled is text.
+    """Reads sampled tokens by the tokenizer's response template; without one, everything is text.
 
     Args:
-        tokenizer: Has `decode`, and `parse_response` beside a `response_template`.
-        stop_ids: Tokens that end a turn; read at every call.
+        tokenizer: Object with `decode`, and with `parse_response` if it has a `response_template`.
+        stop_ids: Tokens that end a turn; looked up at every call.
 
     Raises:
-        ValueError: The response template is not one.
+        ValueError: The response template is invalid.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
@@ -39,7 +39,7 @@ class ResponseParser:
         try:
             parsed = self._tokenizer.parse_response(said, self._template, prefix=opened, tools=list(tools) or None)
             calls = _calls(parsed, turn)
-        # Whatever a model writes; RecursionError is what deeply nested JSON gives.
+        # A model can write anything; deeply nested JSON raises RecursionError.
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             before, call = self._malformed(said.removesuffix(end), turn)
             return assistant(before, tool_calls=[call] if call else [])
@@ -49,7 +49,7 @@ class ResponseParser:
         return message
 
     def _malformed(self, said: str, turn: int) -> tuple[str, ToolCall | None]:
-        """The text before the first call, and all from there on as one call."""
+        """The text before the first call, and everything after it as one call."""
         call = self._opening.search(said)
         if call is None:
             return said, None
@@ -59,12 +59,12 @@ class ResponseParser:
 
 
 def _compiled(tokenizer: Any, template: dict[str, Any]) -> Any:
-    """The response template with its patterns compiled, which transformers else does for every response."""
+    """The response template with its patterns compiled; transformers would compile them for every response."""
     return getattr(tokenizer.get_response_parser(template, prefix=""), "_spec", template)
 
 
 def _call_opening(template: dict[str, Any]) -> re.Pattern[str]:
-    """What a call begins with; a response template has it as a pattern, a text, or a list of texts."""
+    """The openings of a call; a response template has a pattern, a text, or a list of texts."""
     field = template.get("fields", {}).get("tool_calls", {})
     texts = field.get("open", ())
     literal = "|".join(map(re.escape, [texts] if isinstance(texts, str) else texts))
@@ -85,4 +85,4 @@ def _json(arguments: Any) -> str:
     if isinstance(arguments, str):
         return arguments
     written = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
-    return written.encode(errors="backslashreplace").decode()  # a lone surrogate stays the escape it was
+    return written.encode(errors="backslashreplace").decode()  # a lone surrogate stays an escape

@@ -1,4 +1,4 @@
-"""Tokens: what the policy sampled is what is trained on, token for token."""
+"""Token tracks: the policy is trained on the tokens it sampled, one for one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class TokenTrack:
 
     Attributes:
         prompt_ids: The opening as the chat template renders it.
-        completion_ids: All that came after: sampled turns, and between them what the environment said.
-        mask: One number a completion token: 1 where the policy sampled it, 0 elsewhere.
-        logprobs: One number a completion token: the engine's for sampled ones, 0.0 elsewhere.
-        broken: Why the tokens are not what the engine saw, or None. A broken track must not be trained on.
+        completion_ids: All tokens after it: sampled turns, and between them the environment's messages.
+        mask: One number per completion token: 1 if the policy sampled it, 0 otherwise.
+        logprobs: One number per completion token: the engine's if it was sampled, 0.0 otherwise.
+        broken: Reason why the engine saw other tokens, or None. A broken track must not be trained on.
     """
 
     prompt_ids: list[int] = field(default_factory=list)
@@ -26,7 +26,7 @@ class TokenTrack:
 
     @property
     def ids(self) -> list[int]:
-        """Prompt and completion: what the engine is given next."""
+        """Prompt and completion: the tokens that the engine gets next."""
         return self.prompt_ids + self.completion_ids
 
     def append(self, ids: Sequence[int]) -> None:
@@ -38,12 +38,12 @@ class TokenTrack:
     def sample(
         self, ids: Sequence[int], logprobs: Sequence[float] | None = None, *, given: Sequence[int] | None = None
     ) -> None:
-        """Append tokens the policy sampled.
+        """Append tokens that the policy sampled.
 
         Args:
-            ids: The sampled tokens.
-            logprobs: One a token; None where the engine gives none, which leaves 0.0.
-            given: The tokens the engine says it continued; others than ours break the track.
+            ids: Sampled tokens.
+            logprobs: One number per token; None if the engine gives none, which leaves 0.0.
+            given: Tokens that the engine says it continued; if they differ from ours, the track is broken.
         """
         if given is not None and list(given) != self.ids:
             self._break(f"the engine continued {len(given)} tokens that are not the {len(self.ids)} it was sent")

@@ -38,7 +38,7 @@ def instruction_match(completion: str, answer: Mapping[str, Any], *, prompt_leve
         prompt_level: Whether the score is 1.0 when all instructions are followed and 0.0 otherwise.
 
     Raises:
-        ValueError: An instruction is unknown, or its arguments are not those of the dataset.
+        ValueError: An instruction is unknown, or its arguments differ from the dataset's.
     """
     checks = _author_checks(answer)
     if not completion.strip():

@@ -17,7 +17,7 @@ def similarity(completion: str, answer: str) -> float:
 
     Raises:
         TypeError: The answer is not a string.
-        ValueError: The answer is blank; the empty completion would score.
+        ValueError: The answer is blank, so the empty completion would score.
         MissingDependencyError: rapidfuzz is not installed.
     """
     if not isinstance(answer, str):

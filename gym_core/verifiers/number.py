@@ -62,7 +62,7 @@ def number_match(
     after: str | None = None,
     tolerance: float = 0.0,
 ) -> float:
-    r"""Scores 1.0 when the number that the completion gives last has the value of the answer.
+    r"""Scores 1.0 when the last number of the completion has the value of the answer.
 
     Values are compared exactly, a float as its shortest decimal (`0.1` is one tenth). Numbers are read like this:
 

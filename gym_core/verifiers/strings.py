@@ -27,11 +27,11 @@ def exact_match(completion: str, answer: str, *, ignore_case: bool = False) -> f
 
     Raises:
         TypeError: The answer is not a string.
-        ValueError: The answer is blank; the empty completion would score.
+        ValueError: The answer is blank, so the empty completion would score.
     """
     expected = _collapse(_author_text(answer, "an exact_match answer"), ignore_case=ignore_case)
     found = _collapse(completion, ignore_case=ignore_case)
-    # No longer text can be equal, and Python normalises a run of combining marks in quadratic time.
+    # A longer text can't be equal, and Python normalises a run of combining marks in quadratic time.
     if len(found) > _LONGEST_DECOMPOSITION * len(expected):
         return 0.0
     return float(unicodedata.normalize("NFC", found) == unicodedata.normalize("NFC", expected))

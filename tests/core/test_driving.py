@@ -45,7 +45,7 @@ LOOP = Player("the loop")
     [
         (Shop, "has tools"),
         (Talk, "answers as the user (`respond`)"),
-        (Opens, "makes its opening itself (`setup`)"),
+        (Opens, "makes its own opening (`setup`)"),
         (Ranks, "judges the rollouts of a task together (`verify_group`)"),
     ],
 )

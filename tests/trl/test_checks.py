@@ -95,7 +95,7 @@ class Framed(Quiz):
 def test_an_opening_that_setup_makes_needs_somebody_who_shows_it(env, config, tokenizer):
     (problem,) = preflight(env, config(), tokenizer)
     assert problem == (
-        f"environment {env.name!r} makes its opening itself (`setup`), which is not supported by reward_funcs alone; "
+        f"environment {env.name!r} makes its own opening (`setup`), which is not supported by reward_funcs alone; "
         "pass rollout_func=gym_rollout(env)"
     )
     assert preflight(env, config(), tokenizer, rollout_func=gym_rollout(env)) == []
@@ -159,7 +159,7 @@ def test_an_environment_that_cannot_be_opened_is_named(adder, config, tokenizer)
 
 
 def test_no_ready_template_is_a_sentence(tokenizer):
-    with pytest.raises(EpisodeError, match="no template of TRL's that calls tools fits this tokenizer"):
+    with pytest.raises(EpisodeError, match="none of TRL's templates that call tools fits this tokenizer"):
         add_tool_template(tokenizer)
 
 

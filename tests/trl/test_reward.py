@@ -78,7 +78,7 @@ class Framed(Quiz):
 def test_replies_to_an_opening_that_was_never_shown_are_refused(env):
     row = gym_dataset(env)[0]
     reply = [{"role": "assistant", "content": "4"}]
-    with pytest.raises(GymError, match=r"makes its opening itself .*; pass rollout_func=gym_rollout\(env\)"):
+    with pytest.raises(GymError, match=r"makes its own opening .*; pass rollout_func=gym_rollout\(env\)"):
         asyncio.run(gym_reward(env)(prompts=[row["prompt"]], completions=[reply], gym_row=[row["gym_row"]]))
     shown = [system("Answer in digits."), user("What is 2+2?")]
     assert asyncio.run(gym_reward(env)(prompts=[shown], completions=[reply], gym_row=[row["gym_row"]])) == [1.0]

@@ -33,8 +33,8 @@ def test_a_misspelt_setting_is_refused():
 def test_a_step_is_a_whole_number_of_groups():
     with pytest.raises(
         GymError,
-        match="per_device_train_batch_size 2 x gradient_accumulation_steps 3 x 1 ranks is 6 rollouts a step, expected "
-        "a multiple of num_generations, which is 4",
+        match="per_device_train_batch_size 2 x gradient_accumulation_steps 3 x 1 ranks is 6 rollouts per step, "
+        "expected a multiple of num_generations, which is 4",
     ):
         grpo_config(**LENGTHS, per_device_train_batch_size=2, gradient_accumulation_steps=3, num_generations=4)
     args = grpo_config(**LENGTHS, per_device_train_batch_size=2, gradient_accumulation_steps=4, num_generations=4)

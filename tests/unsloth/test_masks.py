@@ -53,7 +53,7 @@ def test_what_the_assistant_said_is_decoded(chatml):
 def test_a_tool_result_that_quotes_the_marker_is_found(chatml):
     messages = conversation(INJECTED)
     rows = masked(chatml, [rendered(chatml, conversation("3")), rendered(chatml, messages)])
-    with pytest.raises(GymError, match=r"row 1: 'I am injected.*' would be learned, which a tool message says"):
+    with pytest.raises(GymError, match=r"row 1: 'I am injected.*' would be learned, which is part of a tool message"):
         check_masks(rows, chatml, [conversation("3"), messages])
 
 
@@ -69,9 +69,9 @@ def test_the_text_rows_of_gym_core_can_not_be_injected_into(chatml):
 def test_a_row_that_learns_nothing_or_is_another_conversation_is_found(chatml):
     messages = [user("1+2"), assistant("3")]
     ids = chatml.apply_chat_template(messages, return_dict=False)
-    with pytest.raises(GymError, match="row 0: nothing that the assistant says would be learned"):
+    with pytest.raises(GymError, match="row 0: no text of the assistant would be learned"):
         check_masks([{"input_ids": ids, "labels": [-100] * len(ids)}], chatml, [messages])
     with pytest.raises(GymError, match="row 0: the assistant message '4' is not in it"):
         check_masks([{"input_ids": ids, "labels": [-100] * len(ids)}], chatml, [[user("1+2"), assistant("4")]])
-    with pytest.raises(GymError, match=r"'1\+2' would be learned, which a user message says"):
+    with pytest.raises(GymError, match=r"'1\+2' would be learned, which is part of a user message"):
         check_masks([{"input_ids": ids, "labels": ids}], chatml, [messages])

@@ -42,7 +42,7 @@ def test_what_could_not_be_scored_is_tried_again(ask):
 def test_what_stays_unscored_gets_the_mean_of_its_group_which_is_no_advantage(ask, tmp_path, caplog):
     assert ask("a", "wrong", "wrong too", "down") == [1.0, 0.0, 0.0, pytest.approx(1 / 3)]
     assert Flaky.asked["down"] == 3
-    assert caplog.messages[-1] == "1 of 4 rollouts could not be scored; they train nothing"
+    assert caplog.messages[-1] == "1 of 4 rollouts could not be scored; nothing is learned from them"
     errors = [rollout.error.message for rollout in read_rollouts(tmp_path / "rollouts.jsonl") if rollout.error]
     assert errors.count("ConnectionError: no answer") == len(errors) == 3 + 3
 

@@ -51,7 +51,7 @@ def test_a_lora_that_is_silently_not_used_is_found(taught, tmp_path, monkeypatch
         save_file({name: torch.zeros_like(weight) for name, weight in load_file(path).items()}, path)
 
     monkeypatch.setattr(saving, "_save_weights", save_without_effect)
-    with pytest.raises(GymError, match=r"loaded from .*lora earns 0\.000 where the trained one earns 1\.000, on the s"):
+    with pytest.raises(GymError, match=r"loaded from .*lora earns 0\.000, but the trained one earned 1\.000 on the s"):
         save_all(*taught, tmp_path, **OPTIONS)
 
 

@@ -58,7 +58,7 @@ def test_a_rollout_that_can_not_be_scored_is_a_problem(doctor):
         (["reward_model.reward_manager=dapo"], "use reward.reward_manager.name"),
         (["reward_model.model.path=x"], "use reward.reward_model.model_path"),
         (["sandbox_fusion.url=x"], "use reward.sandbox_fusion.url"),
-        (["+actor_rollout_ref.rollout.agent.agent_loop_manager_class=a.B"], "verl 0.8 and before fail in 0.9"),
+        (["+actor_rollout_ref.rollout.agent.agent_loop_manager_class=a.B"], "verl 0.8 and earlier fail in 0.9"),
         (["actor_rollout_ref.rollout.multi_turn.tool_config_path=x"], "the tools are those of the environment"),
         (["actor_rollout_ref.rollout.multi_turn.max_user_turns=3"], "set max_turns of the environment"),
     ],
@@ -95,7 +95,7 @@ def test_filters_that_verl_does_not_pass_on_are_told(config):
     sampler = "trainer.v1.sampler.custom_sampler={path: pkg://gym_adapters.verl.sampler, name: gym_sampler}"
     grpo = "algorithm.adv_estimator=gym_grpo"
 
-    assert "is not passed to custom samplers" in " ".join(
+    assert "does not pass algorithm.filter_groups to custom samplers" in " ".join(
         advice(config(sampler, grpo, "algorithm.filter_groups.enable=true"))
     )
     assert not list(advice(config(sampler, grpo)))

@@ -7,7 +7,7 @@ from gym_adapters.verl.testing.models import char_tokenizer, save_model, tiny_mo
 
 
 def main() -> None:
-    """Write the model, and say where."""
+    """Write the model, and print where it is."""
     parser = argparse.ArgumentParser(prog="python -m gym_adapters.verl.testing", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""The platform by which verl takes the CPU for its accelerator."""
+"""The platform with which verl uses the CPU as its accelerator."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gym_adapters.verl.testing import cpu_device
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):  # type: ignore[misc]  # verl is untyped
-    """Chosen by VERL_PLATFORM=cpu only: never detected, or a cluster's head node without GPUs would be taken for one.
+    """The CPU as a platform, chosen by VERL_PLATFORM=cpu only; the head node of a cluster may have no GPU either.
 
-    Ray is told of GPUs that are not there (`ray_kwargs.ray_init.num_gpus`), since verl places its workers by them.
+    Ray is told of GPUs that don't exist (`ray_kwargs.ray_init.num_gpus`), since verl places its workers by GPU.
     """
 
     device_name = "cpu"
@@ -36,7 +36,7 @@ class CpuPlatform(PlatformBase):  # type: ignore[misc]  # verl is untyped
         return False
 
     def current_device(self) -> Any:
-        return torch.device("cpu")  # verl passes it on to functions of torch, which take a number for a GPU
+        return torch.device("cpu")  # verl passes it to functions of torch, which read a number as a GPU
 
     def device_count(self) -> int:
         return 1
@@ -58,10 +58,10 @@ class CpuPlatform(PlatformBase):  # type: ignore[misc]  # verl is untyped
         return None, None
 
     def communication_backend_name(self) -> str:
-        """Gloo; in a worker whose process group is about to be made, it is made here.
+        """Gloo; in a worker whose process group is about to be made, the group is made here.
 
-        verl asks for the backends "cpu:gloo,{device_name}:{this}", and torch refuses a device named twice. It does
-        not ask where a group is there already.
+        verl asks for the backends "cpu:gloo,{device_name}:{this}", and torch refuses a device that is named twice.
+        verl does not ask if there is a group already.
         """
         if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not distributed.is_initialized():
             distributed.init_process_group(

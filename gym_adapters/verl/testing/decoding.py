@@ -1,4 +1,4 @@
-"""Sampling from a model of transformers, several prompts at a time."""
+"""Sampling from a transformers model, several prompts at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-StopReason = Literal["completed", "length", "aborted"]  # verl's words
+StopReason = Literal["completed", "length", "aborted"]  # in verl's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,12 @@ class Request:
     """A prompt, and how to continue it.
 
     Attributes:
-        prompt_ids: At least one token.
-        max_tokens: The most that are sampled; at least 1.
-        temperature: 0 takes the likeliest token.
-        top_k: Sample among the likeliest tokens; -1 stands for all.
-        top_p: Sample among the likeliest tokens that together have this probability.
-        stop_ids: Tokens that end a turn; the one that does is part of it.
+        prompt_ids: Tokens of the prompt, at least one.
+        max_tokens: Most tokens to sample, at least 1.
+        temperature: Sampling temperature; 0 takes the likeliest token.
+        top_k: Number of likeliest tokens to sample from; -1 means all.
+        top_p: Probability that the likeliest tokens to sample from have together.
+        stop_ids: Tokens that end a turn; the end token is part of the turn.
     """
 
     prompt_ids: Sequence[int]
@@ -35,12 +35,13 @@ class Request:
 
 @dataclass(slots=True)
 class Sample:
-    """What was sampled for a request.
+    """The result of a request.
 
     Attributes:
-        ids: The tokens.
-        logprobs: Natural logarithms, under the distribution each token was drawn from (at temperature 0: at 1).
-        stop_reason: "aborted" where decoding was stopped from outside.
+        ids: Sampled tokens.
+        logprobs: Natural logarithms, under the distribution from which each token was drawn (at temperature 0: under
+            that at temperature 1).
+        stop_reason: Reason why it ended; "aborted" if decoding was stopped from outside.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -71,9 +72,9 @@ def decode(
 
     Args:
         model: A causal language model of transformers.
-        requests: In any mix of lengths and temperatures.
-        generator: Where chance comes from, on the model's device.
-        aborted: Ends all turns as they are once it is set, from any thread.
+        requests: Requests, in any mix of lengths and temperatures.
+        generator: RNG on the model's device.
+        aborted: Event that ends all turns as they are; any thread may set it.
     """
     ids, attended = _left_padded([request.prompt_ids for request in requests], model.device)
     positions = (attended.cumsum(1) - 1).clamp(min=0)
@@ -100,7 +101,7 @@ def decode(
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens and what of them is no padding, each [prompts, longest prompt]."""
+    """The tokens and the mask of those that are not padding, each [prompts, longest prompt]."""
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     attended = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
@@ -114,7 +115,7 @@ def _draw(
     *,
     generator: torch.Generator | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token for each row of logits, and its log-probability."""
+    """One token per row of logits, and its log-probability."""
     greedy = temperatures == 0
     logits = _cut(logits / temperatures.where(~greedy, 1.0)[:, None], requests)
     logprobs = logits.log_softmax(-1)
@@ -124,7 +125,7 @@ def _draw(
 
 
 def _cut(logits: torch.Tensor, requests: Sequence[Request]) -> torch.Tensor:
-    """The logits without those that `top_k` and `top_p` leave out."""
+    """The logits, with those that `top_k` and `top_p` exclude removed."""
     if all(request.top_k < 1 and request.top_p >= 1 for request in requests):
         return logits
     size = logits.shape[-1]

@@ -19,7 +19,7 @@ __all__ = ["char_tokenizer", "save_model", "tiny_model"]
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<unk>", "<|im_start|>", "<|im_end|>")
 CALL_TOKENS = ("<tool_call>", "</tool_call>")
-"""Not special, as in Qwen: a decoded reply keeps them."""
+"""Added tokens that, as in Qwen, are not special: a decoded reply keeps them."""
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -40,14 +40,14 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
-"""Shows roles, contents and calls, but no tool schemas: a model of this size has to be taught the calls.
+"""A template that shows roles, contents and calls, but no tool schemas: so small a model must be taught the calls.
 
-What the model writes is marked as `generation`, so that supervised training can tell it from the rest.
+The model's own text is marked as `generation`, so that supervised training can tell it from the rest.
 """
 
 
 def char_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of one token a printable ASCII character, whose chat template has tool calls."""
+    """A tokenizer of one token per printable ASCII character, whose chat template has tool calls."""
     tokenizer = tiny_models.char_tokenizer(
         SPECIAL_TOKENS, pad="<|endoftext|>", eos="<|im_end|>", unk="<unk>", chat_template=CHAT_TEMPLATE
     )
@@ -56,6 +56,6 @@ def char_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write a model where `actor_rollout_ref.model.path` can point to."""
+    """Write a model to a folder for `actor_rollout_ref.model.path`."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -10,7 +10,7 @@ if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
     importlib.import_module("gym_adapters.verl.testing.cpu_platform")  # first: verl's workers ask for the platform
 
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
-from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # verl has no function for it
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # verl has no function for this
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 ROLLOUT_NAME = "transformers"

@@ -1,4 +1,4 @@
-"""How verl starts the transformers rollout server, and hands it the trainer's weights."""
+"""How verl starts the transformers rollout server, and passes it the trainer's weights."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def _server_name(replica_rank: int) -> str:
 
 
 def _place(worker: Any) -> tuple[str, str]:
-    """The node of a Ray actor, and its device there."""
+    """The node of a Ray actor, and its device on that node."""
     context = ray.get_runtime_context()
     return context.get_node_id(), context.get_accelerator_ids()[get_platform().ray_resource_name()][0]
 
 
 class TransformersReplica(RolloutReplica):  # type: ignore[misc]  # verl is untyped
-    """One server, a Ray actor on the device of the worker it belongs to."""
+    """One server: a Ray actor on the device of the worker it belongs to."""
 
     async def launch_servers(self) -> None:
-        """Start it.
+        """Start the server.
 
         Raises:
-            ValueError: The server is to be spread over several devices.
+            ValueError: The server would need several devices.
         """
         if self.world_size != 1:
             raise ValueError(
@@ -70,18 +70,18 @@ class TransformersRollout(BaseRollout):  # type: ignore[misc]  # verl is untyped
         self.is_leader_rank = True
 
     async def resume(self, tags: list[str]) -> None:
-        """Nothing was released."""
+        """Do nothing: nothing was released."""
 
     async def release(self) -> None:
-        """The server keeps its weights."""
+        """Do nothing: the server keeps its weights."""
 
     async def update_weights(
         self, weights: Any, wire_format: str = "named_tensors", *, global_steps: int | None = None, **_: Any
     ) -> None:
-        """Send the weights through Ray, some megabytes at a time.
+        """Send the weights through Ray, a few megabytes at a time.
 
         Raises:
-            ValueError: The trainer sends differences.
+            ValueError: The trainer sends differences of weights.
         """
         if wire_format != "named_tensors":
             raise ValueError(f"a transformers rollout server takes whole weights, not {wire_format!r}")

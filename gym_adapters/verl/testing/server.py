@@ -16,18 +16,18 @@ from verl.workers.rollout.replica import TokenOutput
 from gym_adapters.verl.testing.decoding import Request, Sample, decode
 
 GATHER_S = 0.01
-"""How long the first request of a batch waits for others."""
+"""Seconds that the first request of a batch waits for others."""
 
 
 class TransformersServer:
-    """Answers what `LLMServerClient` asks of a server; a Ray actor, but as good without Ray.
+    """Serves the requests of `LLMServerClient`; a Ray actor, but it also works without Ray.
 
-    Requests that are there at the same time are decoded together. Those that come meanwhile wait for the next batch.
+    Requests that arrive together are decoded together. Later ones wait for the next batch.
 
     Args:
-        config: Of it count the lengths, `dtype`, `max_num_seqs`, `ignore_eos` and `seed`.
-        model_config: Of the model, which is loaded whole.
-        replica_rank: Makes the chance of each server its own.
+        config: Config of the rollout, of which the lengths, `dtype`, `max_num_seqs`, `ignore_eos` and `seed` are used.
+        model_config: Config of the model, which is loaded whole.
+        replica_rank: Number of the server, which becomes part of its seed.
     """
 
     def __init__(self, config: RolloutConfig, model_config: Any, *, replica_rank: int = 0) -> None:
@@ -64,7 +64,7 @@ class TransformersServer:
         """Continue a prompt.
 
         Raises:
-            ValueError: The prompt has pictures, is too long, or asks for a way of sampling that is not built here.
+            ValueError: The prompt has images, is too long, or asks for an unsupported way of sampling.
         """
         if image_data or video_data:
             raise ValueError("the transformers rollout server continues text only, not images or videos")
@@ -86,7 +86,7 @@ class TransformersServer:
         """Copy some of the trainer's weights into the model, between two batches.
 
         Raises:
-            ValueError: The model has no weight of a name.
+            ValueError: The model has no weight with one of the names.
         """
         async with self._model_lock:
             unknown = self.model.load_state_dict(weights, strict=False).unexpected_keys
@@ -94,7 +94,7 @@ class TransformersServer:
             raise ValueError(f"the model has no weights named {unknown}, which the trainer sent")
 
     async def set_global_steps(self, global_steps: int) -> None:
-        """Say which step of the trainer the weights are of."""
+        """Note which step of the trainer the weights belong to."""
         self._steps = global_steps
 
     async def abort_all_requests(self, reject_request: bool = False) -> None:
@@ -109,7 +109,7 @@ class TransformersServer:
         self._open.set()
 
     async def _nothing(self, *_: Any, **__: Any) -> None:
-        """What verl asks of engines that share a GPU's memory with the trainer, or keep a cache between requests."""
+        """Do nothing: only engines that share a GPU with the trainer, or cache between requests, need this."""
 
     wake_up = sleep = clear_kv_cache = release_kv_cache = resume_kv_cache = start_profile = stop_profile = _nothing
 
@@ -147,7 +147,7 @@ class TransformersServer:
                 samples = await asyncio.to_thread(
                     decode, self.model, requests, generator=self._generator, aborted=self._aborted
                 )
-        except Exception as error:  # of the model, or of the device's memory: it is for those who asked
+        except Exception as error:  # of the model, or out of memory: those who asked get it
             failure = error
         for i, (_, answer) in enumerate(batch):
             self._waiting.task_done()

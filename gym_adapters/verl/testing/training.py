@@ -21,7 +21,7 @@ REGISTRATION = "gym_adapters.verl.testing.registration"
 
 
 class TrainingError(GymError):
-    """The trainer ended with an error; the message has the end of its output."""
+    """The trainer ended with an error; the message contains the end of its output."""
 
 
 def main_ppo(
@@ -35,17 +35,17 @@ def main_ppo(
     """Run `python -m verl.trainer.main_ppo` to its end.
 
     Args:
-        overrides: Its arguments, beside those of the kit.
-        output_dir: Where `metrics.jsonl`, the output `main_ppo.log` and checkpoints go.
-        kit: "transformers" for GPUs, with rollouts by transformers; None for the trainer as it comes, with vLLM.
-        env: Environment variables for it, beside ours.
-        timeout_s: Seconds after which it is killed; None waits.
+        overrides: Arguments of the trainer, in addition to the kit's.
+        output_dir: Folder for `metrics.jsonl`, the output `main_ppo.log` and checkpoints.
+        kit: "cpu", "transformers" for a GPU with rollouts by transformers, or None for verl as released, with vLLM.
+        env: Further environment variables.
+        timeout_s: Seconds after which the trainer is killed; None waits.
 
     Returns:
-        What verl logged, a dict of metrics for each time it did, with its `step`.
+        One dict of metrics for each time that verl logged, with its `step`.
 
     Raises:
-        TrainingError: It failed or took too long.
+        TrainingError: The trainer failed or took too long.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     folder = output_dir.absolute()
@@ -56,7 +56,7 @@ def main_ppo(
         f"hydra.run.dir={folder / 'hydra'}",
         *overrides,
     ]
-    # In /tmp, since the paths of its sockets must be short.
+    # In /tmp, since the paths of Ray's sockets must be short.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as ray_folder:
         variables = {**_variables(kit), **(env or {}), "RAY_TMPDIR": ray_folder}
         variables["VERL_FILE_LOGGER_PATH"] = str(folder / "metrics.jsonl")
@@ -68,9 +68,9 @@ def main_ppo(
 
 
 def _variables(kit: str | None) -> dict[str, str]:
-    """The process's environment, but for the address of a Ray cluster, which would be someone else's."""
+    """The environment variables, without the address of any Ray cluster, which would be someone else's."""
     variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    variables.setdefault("RAY_raylet_start_wait_time_s", "300")  # its 60 are too few on a busy machine
+    variables.setdefault("RAY_raylet_start_wait_time_s", "300")  # the default of 60 is too little on a busy machine
     if kit is not None:
         modules = variables.get("VERL_USE_EXTERNAL_MODULES", "").split(",")
         variables["VERL_USE_EXTERNAL_MODULES"] = ",".join(dict.fromkeys([*filter(None, modules), REGISTRATION]))
@@ -80,7 +80,7 @@ def _variables(kit: str | None) -> dict[str, str]:
 
 
 def _run(command: list[str], variables: dict[str, str], *, log: Path, timeout_s: float | None) -> int | str:
-    """Run a command in a session of its own, of which nothing is left afterwards."""
+    """Run a command in a session of its own, and leave nothing of it running."""
     with (
         log.open("wb") as output,
         subprocess.Popen(

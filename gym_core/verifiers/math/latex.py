@@ -11,7 +11,7 @@ _MAX_ARGUMENT = 4096
 """Largest integer up to which the floats of different roots and logarithms of integers differ."""
 
 _PRIMES = (4099, 4111, 4127, 4129, 4133, 4139, 4153, 4157, 4159, 4177, 4201, 4211, 4217, 4219, 4229)
-# Fractions of primes, at which different polynomials with everyday coefficients have different values.
+# Fractions of primes, for which different polynomials with common coefficients have different values.
 _POINTS = {letter: Fraction(10_007, prime) for letter, prime in zip("abiknpqruvwxyzC", _PRIMES, strict=True)}
 VARIABLES = _POINTS | {letter.upper(): value for letter, value in _POINTS.items() if letter != "i"}
 """Values of variables, whatever their case: letters other than `e` and units such as `m` and `c`.
@@ -49,8 +49,8 @@ def latex_value(text: str) -> Value:
     """The value of an expression.
 
     Raises:
-        ValueError: It is not plain.
-        ArithmeticError: It has no finite value.
+        ValueError: The expression is not plain.
+        ArithmeticError: The expression has no finite value.
     """
     if len(text) > _MAX_CHARACTERS or _TRAILING_WORD.search(text):
         raise ValueError("it is long, or may end in a unit")
@@ -197,7 +197,7 @@ def _root(value: Value, degree: int) -> Value:
         raise ArithmeticError("a root that may not be real")
     if isinstance(value, float) or max(value.numerator, value.denominator) > _MAX_ARGUMENT:
         return math.pow(value, 1 / degree)
-    if degree == 2:  # the square root of p/q is that of pq over q, and that of s^2 r is s times that of r
+    if degree == 2:  # sqrt(p/q) = sqrt(pq)/q, and sqrt(s^2 r) = s sqrt(r)
         radicand = value.numerator * value.denominator
         square = next(i for i in range(math.isqrt(radicand) or 1, 0, -1) if radicand % (i * i) == 0)
         return Fraction(square, value.denominator) * Fraction(math.sqrt(radicand // square**2))

@@ -109,7 +109,7 @@ def _author_answer(answer: object) -> str:
 
 
 def _last_answer(completion: str) -> str | None:
-    """The number or formula that the completion ends in; None where math-verify might find another answer."""
+    """The number or formula at the end of the completion; None if math-verify might find another answer."""
     last = _LAST.search(completion)
     if last is None or r"\boxed" in completion:
         return None

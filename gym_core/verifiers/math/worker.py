@@ -35,7 +35,7 @@ class _TwoStageParser(latex2sympy2._Latex2Sympy):  # type: ignore[misc]  # the l
     def parse(self, latex_str: str) -> Any:
         try:
             return super().parse(latex_str)
-        except Exception:  # the library raises nothing more special
+        except Exception:  # the library raises nothing more specific
             self.mode = PredictionMode.LL
             return super().parse(latex_str)
 

@@ -196,10 +196,10 @@ class OtherThree(Environment):
     [
         ([], "a mix needs at least one environment, got none"),
         ({}, "a mix needs at least one environment, got none"),
-        ([Three, OtherThree], "two environments of the mix are named 'Three'; give one another name"),
-        ([Three, Three], "two environments of the mix are named 'Three'; give one another name"),
+        ([Three, OtherThree], "two environments of the mix are named 'Three'; rename one of them"),
+        ([Three, Three], "two environments of the mix are named 'Three'; rename one of them"),
         (["Three"], "a mix is made of environments, not 'Three'"),
-        ([mix([Three]), Five], "a mix can't hold the mix 'Three', give all environments to one mix"),
+        ([mix([Three]), Five], "a mix can't contain the mix 'Three'; pass all environments to one mix"),
         ({Three: 0}, "the weight of 'Three' must be a positive number, not 0"),
         ({Three: -1.5}, "the weight of 'Three' must be a positive number, not -1.5"),
         ({Three: math.nan}, "the weight of 'Three' must be a positive number, not nan"),

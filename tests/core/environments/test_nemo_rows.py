@@ -162,11 +162,11 @@ def test_nothing_of_a_row_is_lost():
         ),
         (
             {"input": [{"role": "user"}]},
-            "an input item lacks 'content', or has it in another form: {'role': 'user'}",
+            "an input item lacks 'content', or has it in the wrong form: {'role': 'user'}",
         ),
         (
             {"input": [{"type": "function_call", "name": "f"}]},
-            "an input item lacks 'arguments', or has it in another form: {'type': 'function_call', 'name': 'f'}",
+            "an input item lacks 'arguments', or has it in the wrong form: {'type': 'function_call', 'name': 'f'}",
         ),
         (
             {"input": [{"role": "assistant", "content": [{"type": "input_image", "image_url": "x"}]}]},
@@ -187,6 +187,6 @@ def test_a_malformed_request_is_explained(params, sentence):
 
 def test_content_of_no_known_form_is_explained():
     with pytest.raises(
-        TaskError, match=r"an input item lacks .*, or has it in another form: {'role': 'user', 'content': None}"
+        TaskError, match=r"an input item lacks .*, or has it in the wrong form: {'role': 'user', 'content': None}"
     ):
         prompt({"role": "user", "content": None})

@@ -111,8 +111,8 @@ def test_a_line_without_a_reward_has_an_error(path):
         ({"reward": 1.0, "output": [], "stop_reason": "tired"}, "'stop_reason' must be one of done, max_turns"),
         ({"reward": 1.0, "output": [], "task": 3}, "'task' must be an object, not 3"),
         ({"reward": 1.0, "output": [], "task": {"more": 1}}, "unknown field 'more'; the fields are prompt"),
-        ({"reward": 1.0, "output": [], "turns": -1}, "'turns' must be a whole number from 0 on, not -1"),
-        ({"reward": 1.0, "output": [], "step": True}, "'step' must be a whole number from 0 on, not True"),
+        ({"reward": 1.0, "output": [], "turns": -1}, "'turns' must be a whole number of at least 0, not -1"),
+        ({"reward": 1.0, "output": [], "step": True}, "'step' must be a whole number of at least 0, not True"),
         ({"reward": 1.0, "output": [], "tools": {}}, "'tools' must be a list, not {}"),
         (
             {"reward": 1.0, "output": [], "tokens": {"mask": [1]}},

@@ -129,7 +129,7 @@ def test_a_line_that_is_not_json_is_named(write):
         list(jsonl(path))
     assert str(raised.value) == (
         f"{path}:2: not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
-        "expected one JSON object a line"
+        "expected one JSON object per line"
     )
 
 

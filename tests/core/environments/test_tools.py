@@ -76,7 +76,7 @@ async def test_defaults_are_the_functions_own():
         ('{"city": "Bern", "where": "here"}', "'where': input should be an object, not 'here'"),
         (
             '{"city": "Bern", "day": 1}',
-            "there is no argument 'day', the arguments are city, days, unit, where",
+            "there is no argument 'day'; the arguments are city, days, unit, where",
         ),
         (
             '{"days": null}',
@@ -101,7 +101,7 @@ async def test_a_tool_without_arguments_says_so():
 
     assert await Tool.from_function(now)("") == "noon"
     assert await refusal(Tool.from_function(now), '{"x": 1}') == (
-        "invalid arguments for 'now': there is no argument 'x', the arguments are none"
+        "invalid arguments for 'now': there is no argument 'x'; the arguments are none"
     )
 
 

@@ -184,7 +184,7 @@ async def test_the_policy_sees_the_conversation_and_the_tools():
 async def test_stepping_after_the_end_raises():
     async with Episode(Recorder(TASK)) as opened:
         await opened.step(Completion(assistant("yes")))
-        with pytest.raises(EpisodeError, match=r"the episode is over \(done\), it takes no more messages"):
+        with pytest.raises(EpisodeError, match=r"the episode is over \(done\), and takes no more messages"):
             await opened.step(Completion(assistant("more")))
 
 
@@ -303,7 +303,7 @@ async def test_every_call_is_answered_in_order_with_what_would_be_right():
         "unknown tool 'missing'; the tools are echo, refuse, crash, stop, hang",
         "invalid arguments for 'echo': the arguments are not valid JSON "
         "(EOF while parsing an object at line 1 column 1)",
-        "invalid arguments for 'echo': 'text' is missing; there is no argument 'txt', the arguments are text",
+        "invalid arguments for 'echo': 'text' is missing; there is no argument 'txt'; the arguments are text",
         "ask again later",
         "the tool took longer than 0.01 seconds and was given up",
     ]
@@ -953,7 +953,7 @@ async def test_a_replay_may_go_on_after_the_conversation_but_not_end_before_it(p
     scored = await verify(Quiz(TASK), [user("Go."), assistant("no"), user("Again."), assistant("yes")])
     assert scored.reward == reward
     if reward is None:
-        said = "message 2 is 'Again.' in the conversation, the replay ends before it"
+        said = "message 2 is 'Again.' in the conversation, but the replay ends before it"
         assert scored.error == RolloutError("replay", said)
 
 

@@ -96,7 +96,7 @@ def test_a_hook_that_would_wait_for_its_own_loop_is_told_so():
             return run(asyncio.sleep(0, 1.0))
 
     rollout = run(open_episode(Waits, TASK).run(ScriptedPolicy(["hi"])))
-    assert rollout.error.message == "hooks and tools must await what they need: to wait here would stop every episode"
+    assert rollout.error.message == "hooks and tools must await instead: waiting here would stop every episode"
 
 
 def test_a_fork_gets_a_loop_of_its_own_also_while_others_submit():

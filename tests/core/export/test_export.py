@@ -112,7 +112,7 @@ def test_what_says_the_same_enters_once_whatever_the_ids_and_the_spelling_of_its
     other = played(1.0, calls('{"at": "y"}'), answers("x"), "done")
     rows = sft_rows([first, again, other])
     assert len(rows) == 2
-    assert rows.dropped == {"it says the same as another": 1}
+    assert rows.dropped == {"it duplicates another": 1}
     assert len(sft_rows([first, played(1.0, *first.output[1:], tools=TOOLS)])) == 2  # it saw other tools
 
 
@@ -120,15 +120,15 @@ def test_what_says_the_same_enters_once_whatever_the_ids_and_the_spelling_of_its
 def test_calls_that_are_no_json_objects_enter_as_tokens_only(arguments):
     track = TokenTrack(prompt_ids=[1], completion_ids=[2], mask=[1], logprobs=[0.0])
     malformed = played(1.0, calls(arguments), answers("no"), "sorry", tokens=track)
-    assert sft_rows([malformed]).dropped == {"the arguments of a call are no JSON object": 1}
+    assert sft_rows([malformed]).dropped == {"the arguments of a call are not a JSON object": 1}
     assert len(sft_rows([malformed], "tokens")) == 1
 
 
 def test_a_conversation_in_which_the_assistant_says_nothing_is_left_out():
-    assert sft_rows([played(1.0)]).dropped == {"the assistant says nothing": 1}
-    assert kto_rows([played(1.0)]).dropped == {"the assistant says nothing": 1}
+    assert sft_rows([played(1.0)]).dropped == {"the assistant wrote nothing": 1}
+    assert kto_rows([played(1.0)]).dropped == {"the assistant wrote nothing": 1}
     shots = [user("1+1"), assistant("2"), user("2+2")]
-    assert sft_rows([played(1.0, opening=shots)]).dropped == {"the assistant says nothing": 1}
+    assert sft_rows([played(1.0, opening=shots)]).dropped == {"the assistant wrote nothing": 1}
 
 
 NEEDED = "a tokenizer is needed for the form 'text' and for max_tokens of messages, and for nothing else"

@@ -163,7 +163,7 @@ async def test_a_rollout_is_played_on_a_server():
 def test_openai_needs_a_key_and_another_server_none(monkeypatch, name):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(PolicyError, match="OpenAI wants a key: set OPENAI_API_KEY"):
+    with pytest.raises(PolicyError, match="OpenAI needs a key: set OPENAI_API_KEY"):
         ChatPolicy("m")
     monkeypatch.setenv(name, "http://localhost:8000/v1")
     ChatPolicy("m")
@@ -219,7 +219,7 @@ async def test_a_refusal_is_what_the_model_said():
 )
 async def test_an_answer_that_is_no_completion_is_an_error(answer):
     async with Server([(200, answer)]) as server:
-        with pytest.raises(PolicyError, match=r"is no chat completion|can't be read"):
+        with pytest.raises(PolicyError, match=r"is not a chat completion|can't be read"):
             await ask(server)
 
 

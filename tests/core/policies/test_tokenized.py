@@ -282,4 +282,4 @@ async def test_a_policy_that_has_played_is_not_taken_for_another_episode():
     assert (await rollout(Talk(Talk.tasks[0]), policy)).reward == 1.0
     again = await rollout(Talk(Talk.tasks[0]), policy)
     assert again.reward is None
-    assert again.error.message == "PolicyError: a TokenizedPolicy plays one episode; make another one for the next"
+    assert again.error.message == "PolicyError: a TokenizedPolicy plays one episode; make a new one for the next"

@@ -276,7 +276,7 @@ async def test_a_wrong_request_is_not_tried_again(status):
 
 async def test_a_server_without_token_ids_is_named():
     async with Server([odd(token_ids=None)]) as server:
-        with pytest.raises(PolicyError, match=r"no token ids: `return_token_ids` takes vLLM 0\.10\.2 or newer"):
+        with pytest.raises(PolicyError, match=r"no token ids: `return_token_ids` needs vLLM 0\.10\.2 or newer"):
             await ask(server)
 
 

@@ -192,7 +192,7 @@ def test_a_tokenizer_without_an_end_token_still_plays():
     said = tokenizer.encode("hi<|im_end|>")
     assert template.parse(said, opened="<|im_start|>assistant\n", tools=[], turn=1) == assistant("hi")
     assert template.ends_turn(said)
-    with pytest.raises(TemplateError, match="no token that ends"):
+    with pytest.raises(TemplateError, match="no end-of-sequence token"):
         _ = template.eos_id
 
 
