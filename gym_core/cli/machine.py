@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from gym_core import processes
 from gym_core.errors import WorkerError
-from gym_core.processes import Workers, isolation_problem
 
 _DOCKER_S = 10
 _SETTINGS = {
@@ -42,15 +42,17 @@ class Fact:
 
 def find_facts() -> list[Fact]:
     """Everything about this machine that decides what works."""
-    isolations = {"namespaces": _namespaces_problem(), "bubblewrap": isolation_problem("bubblewrap")}
+    isolations = {"namespaces": _namespaces_problem(), "bubblewrap": processes.isolation_problem("bubblewrap")}
     used = next((way for way, problem in isolations.items() if problem is None), None)
-    problem = asyncio.run(_workers_problem())
+    broken = asyncio.run(_workers_problem())
+    lacking = processes.missing()
+    start = f"started one by one, since this system lacks {lacking}" if lacking else "forked from a zygote"
     return [
         Fact("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         Fact("Python", f"{platform.python_version()} ({platform.python_implementation()})"),
         Fact("processors", _processors()),
         Fact("cgroups", _cgroups()),
-        Fact("child processes", problem or "work", is_fault=problem is not None),
+        Fact("child processes", f"no: {broken}" if broken else f"work, {start}", is_fault=broken is not None),
         *(Fact(way, "work" if problem is None else f"no: {problem}") for way, problem in isolations.items()),
         Fact("sandbox", f"isolates by {used}" if used else "refuses to run; Docker is the other way to isolate"),
         Fact("Docker", _docker()),
@@ -58,20 +60,20 @@ def find_facts() -> list[Fact]:
 
 
 def _namespaces_problem() -> str | None:
-    problem = isolation_problem("namespaces")
+    problem = processes.isolation_problem("namespaces")
     causes = "; ".join(namespace_causes()) if problem else ""
     return f"{problem} ({causes})" if causes else problem
 
 
 async def _workers_problem() -> str | None:
-    workers = Workers(size=1)
+    workers = processes.Workers(size=1)
     try:
         result = await workers.call("math:gcd", 12, 18)
     except (WorkerError, OSError) as error:
-        return f"no: {error}"
+        return str(error)
     finally:
         workers.close()
-    return None if result == 6 else f"no: gcd(12, 18) is {result}"
+    return None if result == 6 else f"gcd(12, 18) is {result}"
 
 
 def namespace_causes(proc: Path = Path("/proc")) -> list[str]:

@@ -14,6 +14,7 @@ from gym_core.processes.sandbox import (
     shared_sandbox,
 )
 from gym_core.processes.workers import Workers, shared_workers
+from gym_core.processes.zygote import missing
 
 __all__ = [
     "Backend",
@@ -27,6 +28,7 @@ __all__ = [
     "Started",
     "Workers",
     "isolation_problem",
+    "missing",
     "shared_sandbox",
     "shared_workers",
 ]

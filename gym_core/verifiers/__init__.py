@@ -1,4 +1,4 @@
-"""Verifiers: functions that judge a completion. Those that need another process or a model are async."""
+"""Verifiers: functions that judge a completion, async where they need another process or a model."""
 
 from gym_core.verifiers.choice import choice_match
 from gym_core.verifiers.code import code_match

@@ -1,4 +1,4 @@
-"""The verifier of code: runs what a model wrote, and judges it where that can't reach."""
+"""The verifier of code: runs what a model wrote, and judges the results out of its reach."""
 
 from gym_core.verifiers.code.match import code_match
 

@@ -26,7 +26,7 @@ def test_the_doctor_says_what_works_here(capsys: pytest.CaptureFixture[str]) -> 
     status = main(["doctor"])
     output = capsys.readouterr().out
     found = facts(output)
-    assert found["child processes"] == "work"
+    assert found["child processes"].startswith("work, ")
     assert (found["namespaces"] == "work") is (found["sandbox"] == "isolates by namespaces")
     assert {"system", "Python", "processors", "cgroups", "bubblewrap", "sandbox", "Docker"} < found.keys()
     assert status == int("none found" not in output)
@@ -50,7 +50,51 @@ def test_the_doctor_says_which_setting_forbids_namespaces() -> None:
     found = facts(ran.stdout)
     assert found["namespaces"].startswith("no: ")
     assert found["namespaces"].endswith("(the sysctl user.max_user_namespaces is 0)")
-    assert found["child processes"] == "work"
+    assert found["child processes"] == "work, forked from a zygote"
+
+
+WITHOUT = """
+import os, signal, socket, sys
+modules, names = sys.argv[1].split(), sys.argv[2].split()
+sys.modules.update(dict.fromkeys(modules))
+for module in (os, signal, socket):
+    for name in names:
+        vars(module).pop(name, None)
+from gym_core.cli import main
+os.name = sys.argv[3]
+sys.exit(main(["doctor"]))
+"""
+MACOS = ("", "pidfd_open memfd_create SOCK_SEQPACKET sched_getaffinity", "posix")
+WINDOWS = (
+    "fcntl resource pwd grp",
+    "fork pidfd_open memfd_create SOCK_SEQPACKET send_fds recv_fds sched_getaffinity killpg geteuid wait4 SIGXCPU",
+    "not posix",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lacking", "child_processes"),
+    [
+        (MACOS, "work, started one by one, since this system lacks pidfd_open, "),
+        (WINDOWS, "no: workers are for Linux, macOS and other POSIX systems; on Windows, use WSL"),
+    ],
+    ids=["macOS", "Windows"],
+)
+def test_the_doctor_says_what_other_systems_lack(lacking: tuple[str, str, str], child_processes: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *lacking],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stderr == ""
+    found = facts(ran.stdout)
+    assert found["child processes"].startswith(child_processes)
+    assert found["namespaces"].startswith("no: this system lacks ")
+    assert found["sandbox"].startswith("refuses")
 
 
 @pytest.mark.parametrize(
