@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from gym_core.errors import OutOfTokens, PolicyError
 from gym_core.messages import Message, ToolCall, ToolSchema, assistant, tool_call
 from gym_core.policies.policy import Completion
-from gym_core.policies.servers import Failed, Servers, refusal
+from gym_core.policies.refusals import Failed, refusal
+from gym_core.policies.servers import Servers
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

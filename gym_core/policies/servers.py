@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import email.utils
 import io
 import json
 import random
 import re
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -20,27 +17,14 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from gym_core.errors import OutOfTokens, PolicyError
+from gym_core.errors import PolicyError
+from gym_core.policies.refusals import Failed, refusal, retry_after_s
 
 T = TypeVar("T")
 
 BACKOFF_S = 0.5
 """The most seconds before the second attempt; they double with each attempt, up to 16 times as long."""
 
-LONGEST_WAIT_S = 60.0
-"""The most that a server's Retry-After can ask for."""
-
-_FULL_CONTEXT = re.compile(
-    r"context_length_exceeded|exceed_context_size|"  # OpenAI and Azure; llama.cpp
-    r"maximum (?:model|prompt|context|input) length|"  # OpenAI, vLLM, xAI, Fireworks, TensorRT-LLM
-    r"context (?:length|size|window)|"  # SGLang, llama.cpp, Ollama, Mistral
-    r"(?:prompt|input|request)\b[^.]{0,40} too long|"  # Anthropic, Bedrock
-    r"input token count[^.]{0,40} exceeds|"  # Gemini
-    r"max_new_tokens` must be|`inputs` must have less|"  # TGI
-    r"range of input length|reduce the length of the messages",  # DashScope; Groq
-    re.IGNORECASE,
-)
-_REFUSED_AS_TOO_LONG = (400, 413, 422)
 _KEPT = 1000  # characters of an answer that an error shows
 _chance = random.SystemRandom()  # leaves the trainer's global RNG alone
 
@@ -169,27 +153,10 @@ class Servers:
         if response.status == 200:
             return json.loads(answer)
         said = self._shown(f"{response.status} {answer[:_KEPT].decode(errors='replace')}")
-        raise refusal(response.status, said, f"{url}{path}", _retry_after_s(response.headers))
+        raise refusal(response.status, said, f"{url}{path}", retry_after_s(response.headers))
 
     def _shown(self, text: str) -> str:
         return text.replace(self._secret, "***") if len(self._secret) > 8 else text
-
-
-def refusal(status: int, said: str, url: str, retry_after_s: float | None = None) -> Exception:
-    """The exception for a status other than 200: `Failed` if another attempt may help."""
-    if status in (408, 409, 429) or status >= 500:
-        return Failed(said, retry_after_s)
-    if status in _REFUSED_AS_TOO_LONG and _FULL_CONTEXT.search(said):
-        return OutOfTokens(said)
-    return PolicyError(f"{url} refused the request: {said}")
-
-
-class Failed(Exception):
-    """A failed attempt that is worth repeating, perhaps after the seconds that the server asks for."""
-
-    def __init__(self, why: str, retry_after_s: float | None = None) -> None:
-        super().__init__(why)
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(slots=True)
@@ -249,15 +216,3 @@ def _server(url: str) -> tuple[str, _Server]:
 
 def _without_user(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the next attempt by RFC 9110, section 10.2.3, or OpenAI's `retry-after-ms`; None if neither."""
-    with suppress(ValueError):
-        wait_s = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else None
-        if wait_s is None and (text := headers.get("Retry-After")):
-            is_number = text.replace(".", "", 1).isdecimal()
-            wait_s = float(text) if is_number else email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        if wait_s is not None:
-            return min(max(wait_s, 0.0), LONGEST_WAIT_S)
-    return None

@@ -9,7 +9,8 @@ from typing import Any, Literal, Self
 from weakref import WeakKeyDictionary
 
 from gym_core.errors import OutOfTokens, PolicyError
-from gym_core.policies.servers import Failed, Servers
+from gym_core.policies.refusals import Failed
+from gym_core.policies.servers import Servers
 from gym_core.policies.tokenized import Sampled
 
 _UNTOUCHED: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gym_core import PolicyError
-from gym_core.policies import servers
+from gym_core.policies import refusals, servers
 from gym_core.policies.servers import Servers
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -154,7 +154,7 @@ async def test_what_may_pass_is_tried_again(status, monkeypatch):
 )
 async def test_a_server_says_when_to_try_again_but_not_for_ever(header, least_s, monkeypatch):
     monkeypatch.setattr(servers, "BACKOFF_S", 50.0)
-    monkeypatch.setattr(servers, "LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr(refusals, "LONGEST_WAIT_S", 0.3)
     with serving(lambda n: ok(n) if n > 1 else (429, header, b"busy")) as (url, _):
         client = Servers([url])
         started_s = time.monotonic()
