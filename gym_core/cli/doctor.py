@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gym_core.cli.extras import Extra, find_conflicts, find_extras
 from gym_core.cli.machine import find_facts
-from gym_core.cli.packages import Extra, find_conflicts, find_extras
 
 
 def diagnose() -> int:

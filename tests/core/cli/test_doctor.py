@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gym_core.cli import main
+from gym_core.cli.extras import find_conflicts, find_extras
 from gym_core.cli.machine import namespace_causes
-from gym_core.cli.packages import find_conflicts, find_extras
 
 ROOT = Path(__file__).parents[3]
 DOCTOR = [sys.executable, "-m", "gym_core.cli", "doctor"]
