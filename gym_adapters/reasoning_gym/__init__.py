@@ -7,7 +7,7 @@ from gym_core.errors import MissingDependencyError
 
 try:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # cellpylib, which it brings, has four of them
+        warnings.simplefilter("ignore", SyntaxWarning)  # its dependency cellpylib has four of them
         importlib.import_module("reasoning_gym")
 except ImportError as error:
     raise MissingDependencyError("reasoning-gym") from error

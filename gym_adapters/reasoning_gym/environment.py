@@ -27,9 +27,9 @@ class Question(Environment):
     """One question, answered in one message between `<answer>` tags.
 
     Args:
-        task: A task of `ReasoningGym`, or its row read back from JSON.
-        cpu_s: CPU seconds the scorer may use.
-        isolation: "none" where `reasoning_gym` was asked for it.
+        task: Task of `ReasoningGym`, or its row read back from JSON.
+        cpu_s: CPU seconds that the scorer may use.
+        isolation: "none" if `reasoning_gym` was asked for it.
     """
 
     def __init__(self, task: Task, *, cpu_s: float, isolation: Literal["none"] | None = None) -> None:
@@ -40,13 +40,13 @@ class Question(Environment):
     async def verify(self, rollout: Rollout) -> Score:
         """Judge the last answer by the dataset's own scorer and the stored entry, in a child process.
 
-        A reply without the tags, an answer that is code, one that hangs the scorer, and one on which the scorer raises
-        though it can score the right one are the model's fault: 0.0. Where a scorer evaluates answers, one that is no
-        expression earns what the scorer gives an empty one. A child that is lost leaves the rollout without reward.
+        The model is to blame, and earns 0.0, for a reply without the tags, an answer that is code or hangs the scorer,
+        and an answer on which the scorer raises although it can score the right one. If the scorer evaluates answers,
+        an answer that is not an expression earns as much as an empty one. A lost child leaves the rollout without a
+        reward.
 
-        Returns:
-            The reward, and as its parts, 0.0 or 1.0: `format` (there was an answer), `unreadable` (the scorer can't
-            read it, or must not) and `hung` (it used up the scorer's CPU seconds or memory, or would have).
+        Returns: The reward, with these components of 0.0 or 1.0: `format` (there was an answer), `unreadable` (the
+        scorer can't read it, or must not) and `hung` (it used up the scorer's CPU seconds or memory, or would have).
         """
         try:
             parts = await self.call_scorer(score, rollout)
@@ -55,7 +55,7 @@ class Question(Environment):
         return Score(parts.pop("reward"), parts)
 
     async def call_scorer(self, function: Callable[[str, dict[str, Any]], Any], rollout: Rollout) -> Any:
-        """What a function of `scores` makes of the last reply: isolated, in a process of its own, if it evaluates."""
+        """Score the last reply by a function of `scores`, isolated if it evaluates the reply."""
         isolate = self.task.info["dataset"] in EVALUATED and self._isolation is None
         call = shared_sandbox(ISOLATED).call if isolate else shared_workers().call
         return await call(function, rollout.last_reply, self.task.info, cpu_s=self._cpu_s)
@@ -66,11 +66,12 @@ class ReasoningGym:
     """One dataset of reasoning-gym; made by `reasoning_gym`.
 
     Attributes:
-        name: Names the metrics; `dataclasses.replace(env, name=...)` where two of a mix have the same dataset.
-        dataset: The name reasoning-gym knows it by.
-        config: Its config as JSON text, size and seed included.
-        cpu_s: CPU seconds the scorer may use on one answer.
-        isolation: "none" where evaluated answers are not isolated.
+        name: Name in the metrics; use `dataclasses.replace(env, name=...)` if two members of a mix have the same
+            dataset.
+        dataset: Name of the dataset in reasoning-gym.
+        config: Config of the dataset as JSON text, size and seed included.
+        cpu_s: CPU seconds that the scorer may use per answer.
+        isolation: "none" if evaluated answers are not isolated.
     """
 
     name: str
@@ -81,11 +82,11 @@ class ReasoningGym:
 
     @cached_property
     def tasks(self) -> Iterable[Task]:
-        """As many as its size; generated when first asked for, and then kept by this process."""
+        """The tasks, as many as the size; generated on first use, and then kept by this process."""
         return _Tasks(self.dataset, json.loads(self.config))
 
     def __call__(self, task: Task, /) -> Question:
-        """An environment for one episode of this task."""
+        """Make an environment for one episode of this task."""
         return Question(task, cpu_s=self.cpu_s, isolation=self.isolation)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -101,20 +102,20 @@ def reasoning_gym(
     isolation: Literal["none"] | None = None,
     **config: Any,
 ) -> ReasoningGym:
-    """An environment for one of reasoning-gym's datasets, such as "chain_sum".
+    """Make an environment of one of reasoning-gym's datasets, such as "chain_sum".
 
     Args:
-        dataset: The dataset's name.
+        dataset: Name of the dataset.
         size: Number of tasks.
         seed: Seed for the generation of the tasks.
-        cpu_s: CPU seconds the scorer may use on one answer.
-        isolation: "none" to score in an ordinary child process where the scorer evaluates answers as code. Then only
-            a grammar stands between what a model writes and your files. By default such a scorer is isolated.
-        config: The dataset's own settings, such as `min_terms`.
+        cpu_s: CPU seconds that the scorer may use per answer.
+        isolation: "none" to score in an ordinary child process, even if the scorer evaluates answers as code. Then only
+            a grammar stands between the model's text and your files. By default such a scorer is isolated.
+        config: Settings of the dataset, such as `min_terms`.
 
     Raises:
-        EnvironmentSpecError: There is no such dataset or setting, the dataset rejects the value of one, or its scorer
-            evaluates answers and this machine can't isolate it.
+        EnvironmentSpecError: There is no such dataset or setting, the dataset rejects a value, or its scorer evaluates
+            answers and this machine can't isolate it.
     """
     names = [name for name in DATASETS if name != "composite"]  # `gym_core.mix` is our composite
     if dataset not in names:
@@ -125,7 +126,7 @@ def reasoning_gym(
             raise EnvironmentSpecError(f"{dataset!r} has no setting {key!r}{_suggestion(key, settings)}")
     config = {**config, "size": size, "seed": seed}
     try:
-        create_dataset(dataset, **config)  # which validates
+        create_dataset(dataset, **config)  # it validates
         text = json.dumps(to_json(config), sort_keys=True)
     except (AssertionError, TaskError, TypeError, ValueError) as error:
         raise EnvironmentSpecError(f"{dataset!r} does not take the config {config!r}: {error}") from error

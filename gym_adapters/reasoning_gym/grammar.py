@@ -1,8 +1,8 @@
-"""Grammar: what an answer has to be before a scorer of reasoning-gym may evaluate it.
+"""Grammar: the form an answer must have before a scorer of reasoning-gym may evaluate it.
 
 Nine scorers hand an answer to Python's `eval`, or to sympy's `parse_expr`, which rewrites its tokens and then calls
 `eval`. An answer is parsed here first, with nothing evaluated, and each node of its syntax tree must be on a list.
-What is parsed is the text that `eval` would be given: for `parse_expr`, the one that sympy has rewritten.
+The parsed text is the one that `eval` would get: for `parse_expr`, the text that sympy has rewritten.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sympy import Symbol, parse_expr
 from sympy.parsing.sympy_parser import convert_xor, standard_transformations, stringify_expr
 
 Verdict = Literal["readable", "unreadable", "refused", "huge"]
-"""Unreadable: the scorer could make nothing of it. Refused: it is code. Huge: to evaluate it would hang the scorer."""
+"""Unreadable: the scorer can't read it. Refused: it is code. Huge: evaluating it would hang the scorer."""
 
 LITERAL_CHARACTERS = 100_000
 EXPRESSION_CHARACTERS = 20_000
@@ -49,11 +49,11 @@ _UNPARSABLE = (SyntaxError, TokenError, ValueError, TypeError, IndexError, Recur
 
 
 def literal(answer: str, entry: dict[str, Any]) -> Verdict:
-    """Judge what should be a grid or a word as plain text, or else lists of numbers and strings as Python writes them.
+    """Judge an answer that should be a grid or a word as plain text, or else Python lists of numbers and strings.
 
     Args:
-        answer: What stood between the tags.
-        entry: Not looked at.
+        answer: Text between the tags.
+        entry: Not used.
     """
     if len(answer) > LITERAL_CHARACTERS:
         return "refused"
@@ -71,29 +71,29 @@ def literal(answer: str, entry: dict[str, Any]) -> Verdict:
 
 
 def arithmetic(answer: str, entry: dict[str, Any]) -> Verdict:
-    """Judge what should be an expression of numbers, operators, functions and symbols.
+    """Judge an answer that should be an expression of numbers, operators, functions and symbols.
 
     Args:
-        answer: What stood between the tags.
-        entry: Not looked at.
+        answer: Text between the tags.
+        entry: Not used.
     """
-    if _quoted(answer) is not None:  # the scorers make a number of it, without evaluating it
+    if _quoted(answer) is not None:  # the scorers convert it to a number without evaluating it
         return "readable"
     return _expression(answer)
 
 
 def antiderivative(answer: str, entry: dict[str, Any]) -> Verdict:
-    """Judge what should be an expression of the entry's variable and the constant C.
+    """Judge an answer that should be an expression of the entry's variable and the constant C.
 
-    `Integral(...)` is one only where the right answer has it: the integral of the question is no antiderivative.
+    `Integral(...)` is allowed only if the right answer has it: the integral in the question is not an antiderivative.
 
     Args:
-        answer: What stood between the tags.
-        entry: An entry of an integration dataset.
+        answer: Text between the tags.
+        entry: Entry of an integration dataset.
     """
     functions = FUNCTIONS | {"Integral"} if "Integral(" in entry["answer"] else FUNCTIONS
     quoted = _quoted(answer)
-    if quoted is not None:  # `sympy.diff` evaluates what stands in the quotes
+    if quoted is not None:  # `sympy.diff` evaluates the text in the quotes
         rewrite = (*standard_transformations, convert_xor)
         return _expression(quoted.replace("\n", ""), functions=functions, rewrite=rewrite)
     return _expression(answer, (entry["metadata"]["variable"], "C"), functions=functions)
@@ -110,7 +110,7 @@ EVALUATED: dict[str, Callable[[str, dict[str, Any]], Verdict]] = {
     "spiral_matrix": literal,
     "string_insertion": literal,
 }
-"""The datasets whose scorers evaluate answers, and what an answer to each has to be."""
+"""The datasets whose scorers evaluate answers, and the grammar of each."""
 
 
 def _quoted(answer: str) -> str | None:
@@ -156,7 +156,7 @@ def _expression(
 
 
 def _judge(node: ast.AST, names: Collection[str], functions: Collection[str]) -> tuple[Verdict, Iterable[ast.AST]]:
-    """What the node itself is, and which of its children have yet to be judged."""
+    """The verdict on the node itself, and the children that are still to be judged."""
     match node:
         case ast.Call(func=ast.Name(id="Symbol" | "Function" | "Float"), args=[ast.Constant(value=str())], keywords=[]):
             return "readable", ()
@@ -176,7 +176,7 @@ def _judge(node: ast.AST, names: Collection[str], functions: Collection[str]) ->
 
 
 def _size(node: ast.AST, sizes: dict[ast.AST, float]) -> float:
-    """Bits of the greater of numerator and denominator, at most; a symbol counts as 1."""
+    """An upper bound for the bits of numerator and denominator; a symbol counts as 1."""
     match node:
         case ast.Constant(value=int() as number):
             return float(number.bit_length())
@@ -213,12 +213,12 @@ def _greatest(bits: float) -> float:
 
 def _parse(code: str) -> ast.Expression:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as that for "x is 4"
-        return ast.parse(code.lstrip(" \t"), mode="eval")  # which `eval` strips, too
+        warnings.simplefilter("ignore")  # such as the warning for "x is 4"
+        return ast.parse(code.lstrip(" \t"), mode="eval")  # `eval` strips it too
 
 
 def _namespace() -> dict[str, Any]:
-    """The names that `parse_expr` evaluates in, as it gives them to its transformations."""
+    """The names with which `parse_expr` evaluates, as it passes them to its transformations."""
     seen: list[dict[str, Any]] = []
 
     def look(tokens: list[tuple[int, str]], _: dict[str, Any], names: dict[str, Any]) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The library's own scorers, without what this adapter mends: to be audited, not trained on."""
+"""The library's own scorers without the adapter's corrections: for audits, not for training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gym_core import EnvironmentFactory, Rollout, Score, Task, mix
 
 
 class PlainQuestion(Question):
-    """A question that the dataset's own scorer judges, after its row went through JSON."""
+    """A question judged by the dataset's own scorer, after its row went through JSON."""
 
     async def verify(self, rollout: Rollout) -> Score:
-        """The scorer's own reward; where it raises or hangs there is none."""
+        """The scorer's own reward; there is none if the scorer raises or hangs."""
         return Score(await self.call_scorer(plain_score, rollout))
 
 
@@ -26,7 +26,7 @@ class Plain(ReasoningGym):
     """One dataset with its own scorer; made by `library`."""
 
     def __call__(self, task: Task, /) -> PlainQuestion:
-        """An environment for one episode of this task."""
+        """Make an environment for one episode of this task."""
         return PlainQuestion(task, cpu_s=self.cpu_s, isolation=self.isolation)
 
 
@@ -39,19 +39,19 @@ def library(
     cpu_s: float = 5.0,
     isolation: Literal["none"] | None = None,
 ) -> EnvironmentFactory:
-    """Datasets of reasoning-gym with the library's own scorers, whose rows went through JSON, as a trainer's do.
+    """Make a mix of datasets with the library's own scorers, on rows that went through JSON, as a trainer's do.
 
     Args:
         datasets: Names of the datasets; none means all of them.
         size: Number of tasks of each dataset.
         seed: Seed for the generation of the tasks.
         mended: Whether to use the scores of `reasoning_gym` instead.
-        cpu_s: CPU seconds the scorer may use on one answer.
-        isolation: "none" to evaluate answers in an ordinary child process. Here no grammar guards the scorers, so the
-            answers must be trusted then.
+        cpu_s: CPU seconds that the scorer may use per answer.
+        isolation: "none" to evaluate answers in an ordinary child process. No grammar guards the scorers here, so then
+            the answers must be trusted.
 
     Raises:
-        EnvironmentSpecError: There is no such dataset, or this machine can't isolate the scorer of one.
+        EnvironmentSpecError: There is no such dataset, or this machine can't isolate its scorer.
     """
     names = datasets or sorted(set(DATASETS) - {"composite"})
     made = [reasoning_gym(name, size=size, seed=seed, cpu_s=cpu_s, isolation=isolation) for name in names]

@@ -11,12 +11,12 @@ _TUPLE, _PAIRS, _FRACTION = "__tuple__", "__pairs__", "__fraction__"
 
 
 def to_json(value: Any) -> Any:
-    """The value in types that JSON keeps; tuples, fractions and dicts whose keys are not strings are tagged.
+    """Convert a value to types that JSON keeps; tuples, fractions and dicts with keys other than strings are tagged.
 
-    Scorers compare tuples with tuples: without the tags the right answer of `arc_agi` scores 0.05 after JSON.
+    Scorers compare tuples with tuples: without the tags, the right answer of `arc_agi` would score 0.05 after JSON.
 
     Raises:
-        TaskError: It holds something else.
+        TaskError: The value holds anything else.
     """
     if value is None or isinstance(value, str | int | float):
         return value
@@ -34,7 +34,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """The value that `to_json` was given."""
+    """Restore the value from the result of `to_json`."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Scores: what reasoning-gym gives a reply; runs in a child process, since its scorers can hang."""
+"""Scores: reasoning-gym's verdict on a reply; runs in a child process, since its scorers can hang."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gym_adapters.reasoning_gym.rows import from_json
 
 
 def score(reply: str, row: dict[str, Any]) -> dict[str, float]:
-    """The reward of a reply, with the parts `format`, `unreadable` and `hung` (see `Question.verify`).
+    """The reward of a reply, with the components `format`, `unreadable` and `hung` (see `Question.verify`).
 
     Args:
-        reply: What the model wrote.
+        reply: Text that the model wrote.
         row: The `info` of a task.
 
     Raises:
-        Exception: The scorer fails on the right answer too, so that it or the row is broken.
+        Exception: The scorer fails on the right answer too, so it or the row is broken.
     """
     name, answer, entry = row["dataset"], extract_answer(reply), from_json(row["entry"])
     if answer is None:
@@ -36,27 +36,27 @@ def score(reply: str, row: dict[str, Any]) -> dict[str, float]:
             return _scored(0.0, unreadable=1.0)
         case "huge":
             return _scored(0.0, hung=1.0)
-        case "unreadable":  # it earns what the scorer gives a text of which it can make nothing
+        case "unreadable":  # it earns what the scorer gives an unreadable text
             return _scored(dataset.score_answer("", entry), unreadable=1.0)
     try:
         return _scored(dataset.score_answer(answer, entry))
     except MemoryError:
         raise
-    except (Exception, SystemExit):  # int("I do not know"), or whatever the text evaluated to
+    except (Exception, SystemExit):  # such as int("I do not know")
         if entry["answer"] is not None:
             dataset.score_answer(entry["answer"], entry)
         return _scored(0.0, unreadable=1.0)
 
 
 def plain_score(reply: str, row: dict[str, Any]) -> float:
-    """What the library gives a reply, by its documented way: `extract_answer`, then `score_answer`.
+    """The library's own score of a reply, in its documented way: `extract_answer`, then `score_answer`.
 
     Args:
-        reply: What the model wrote.
+        reply: Text that the model wrote.
         row: The `info` of a task.
 
     Raises:
-        Exception: Whatever the scorer raises.
+        Exception: Any exception of the scorer.
     """
     entry = json.loads(json.dumps(from_json(row["entry"])))
     score_answer = scorer(row["dataset"], json.dumps(row["config"], sort_keys=True)).score_answer
@@ -67,12 +67,12 @@ def plain_score(reply: str, row: dict[str, Any]) -> float:
 def scorer(name: str, config: str) -> ProceduralDataset:
     """The dataset that scores.
 
-    Making one takes up to 0.4 s, and is done once per worker. A fresh process for each answer can't keep one, so there
-    it has its config only: `n_queens` would list all boards, which its scorer does not look at.
+    Making one takes up to 0.4 s and is done once per worker. A fresh process per answer can't keep one, so there the
+    dataset has only its config: `n_queens` would list all boards, which its scorer does not use.
 
     Args:
-        name: The name of a dataset.
-        config: Its config as JSON text.
+        name: Name of the dataset.
+        config: Config of the dataset as JSON text.
     """
     if name not in EVALUATED:
         return create_dataset(name, **from_json(json.loads(config)))
