@@ -46,9 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, os.getcwd())  # as `python -m` does, so that environments in this folder are found
     try:
         return int(args.run(args))
-    except (GymError, OSError) as error:
-        print(f"gym-core: {error}", file=sys.stderr)
-        return 2
+    except GymError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"{error.filename!r} can't be used: {error.strerror}" if error.filename else str(error)
+    print(f"gym-core: {problem}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_options(run)
     for command, limit in ((check, 8), (auditing, 16), (run, 8)):
         command.add_argument("environment", help="name of the environment, as package.module:name")
-        command.add_argument("--limit", type=int, default=limit, help="number of tasks to play (default: %(default)s)")
+        command.add_argument(
+            "--limit", type=_count, default=limit, help="number of tasks to play (default: %(default)s)"
+        )
         command.add_argument(
             "--arg",
             type=argument,
@@ -82,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
             help="argument of the function that makes the environment; may be repeated",
         )
     doctor = commands.add_parser(
-        "doctor", help="what works on this machine, which extras are installed, what conflicts"
+        "doctor", help="show what works on this machine, which extras are installed, and what conflicts"
     )
     doctor.set_defaults(run=lambda _: diagnose())
     return parser
@@ -92,10 +97,25 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--model", required=True, help="name of the model on the server")
     run.add_argument("--base-url", help="URL of the server (default: $OPENAI_BASE_URL, or else OpenAI's own)")
     run.add_argument("--output", default="rollouts.jsonl", help="file to append the rollouts to (default: %(default)s)")
-    run.add_argument("--samples", type=int, default=1, help="rollouts per task (default: %(default)s)")
-    run.add_argument("--concurrency", type=int, default=64, help="episodes at the same time (default: %(default)s)")
-    run.add_argument("--max-retries", type=int, default=4, help="retries per request (default: %(default)s)")
+    run.add_argument("--samples", type=_count, default=1, help="number of rollouts per task (default: %(default)s)")
+    run.add_argument(
+        "--concurrency", type=_count, default=64, help="number of episodes at a time (default: %(default)s)"
+    )
+    run.add_argument(
+        "--max-retries", type=int, default=4, help="number of retries per failed request (default: %(default)s)"
+    )
     run.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default: %(default)s)")
+
+
+def _count(text: str) -> int:
+    """The value of an option that counts something.
+
+    Raises:
+        ArgumentTypeError: It is no whole number of 1 or more.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, not {text!r}")
+    return int(text)
 
 
 def _environment(args: argparse.Namespace) -> EnvironmentFactory:

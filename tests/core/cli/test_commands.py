@@ -91,6 +91,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
     assert capsys.readouterr().err == f"gym-core: {sentence}\n"
 
 
+@pytest.mark.usefixtures("at_root")
+def test_a_file_that_cannot_be_read_is_named(capsys):
+    assert main(["audit", "examples.gsm8k:Gsm8k", "--rollouts", "nowhere.jsonl"]) == 2
+    assert capsys.readouterr().err == "gym-core: 'nowhere.jsonl' can't be used: No such file or directory\n"
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5"])
+def test_a_count_is_a_whole_number_of_one_or_more(limit, capsys):
+    with pytest.raises(SystemExit):
+        main(["check", "examples.gsm8k:Gsm8k", "--limit", limit])
+    assert f"argument --limit: expected a whole number of 1 or more, not '{limit}'" in capsys.readouterr().err
+
+
 def test_arguments_of_a_factory_are_json_or_text(tmp_path, monkeypatch, capsys):
     (tmp_path / "made.py").write_text(
         "from gym_core import Environment, Task, user\n"
