@@ -70,9 +70,19 @@ class Task:
         prompt = row["prompt"]
         return cls(**{**row, "prompt": [user(prompt)] if isinstance(prompt, str) else _checked(prompt)})
 
+    def copy(self) -> Task:
+        """An equal task whose lists and dicts are its own, so that an episode may write into them."""
+        return Task(_own(self.prompt), _own(self.answer), _own(self.info), self.id, self.environment)
+
     def to_row(self) -> dict[str, Any]:
         """The row that `from_row` reads back as an equal task."""
         return asdict(self)
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _own(part) for name, part in value.items()}
+    return [_own(part) for part in value] if isinstance(value, list) else value
 
 
 _JSON_NAMES = {dict: "object", str: "string"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Awaitable, Sequence
@@ -19,7 +18,6 @@ from gym_core.policies import Completion, Policy
 from gym_core.tokens import TokenTrack
 
 T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +51,7 @@ class Episode:
         self.error: RolloutError | None = None
         self.opening: list[Message] = []
         self.tool_calls = 0
-        self._prompt = copy.deepcopy(env.task.prompt)  # `setup` may write into the task's messages
+        self._prompt = env.task.prompt
         self._hooks = Hooks(env)
         self._rollout: Rollout | None = None
         self._tokens: TokenTrack | None = None
@@ -64,7 +62,7 @@ class Episode:
     @property
     def tools(self) -> list[ToolSchema]:
         """Schemas of the tools that the policy can call."""
-        return [tool.schema for tool in self.env.tools.values()]
+        return self._hooks.schemas
 
     @property
     def made_opening(self) -> bool:
@@ -94,6 +92,7 @@ class Episode:
 
     async def open(self) -> None:
         """Run `setup`; from here on the policy can read `messages` and `tools`, and the episode's time runs."""
+        self.env.task = self.env.task.copy()  # hooks may write into it
         self._hooks.start()
         try:
             opening = await self._guard("setup", self._hooks.setup())
@@ -169,7 +168,7 @@ class Episode:
         if self.error is None:
             self.error = RolloutError(kind, sentence(error))
             self.done, self._stop_reason = True, "timeout" if kind == "timeout" else "error"
-            _log.debug("episode of task %s broke in %s", self.env.task.id, kind, exc_info=error)
+            _log.debug("an episode of %s broke in %s", self.env.name, kind, exc_info=error)
 
     async def close(self) -> None:
         """Close the environment once, without a verdict; waits even when cancelled meanwhile, but not forever."""
@@ -185,17 +184,16 @@ class Episode:
     async def _take(self, completion: Completion | None) -> None:
         if completion is None:  # the policy failed or has no tokens left
             return
-        message = completion.message
-        self.messages.append(message)
+        self.messages.append(completion.message)
         self._tokens = completion.tokens
         self._turns += 1
         if completion.finish_reason == "length":
             self._stop("length")
-        elif calls := message.get("tool_calls"):
+        elif calls := completion.message.get("tool_calls"):
             for call in calls:
                 self.messages.append(await self.call(call))
         else:
-            reply = await self._guard("respond", self._hooks.respond(message))
+            reply = await self._guard("respond", self._hooks.respond(completion.message))
             self.messages += reply or ()
             if reply is None or self.env.done:
                 self._stop("done")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from gym_core.environments import Environment, Rollout, Score
+from gym_core.environments import Environment, Rollout, Score, Tool
 from gym_core.episodes.limits import OutOfTime, uncancelled, within
 from gym_core.errors import EpisodeError, ToolError
-from gym_core.messages import Message
+from gym_core.messages import Message, ToolSchema
 from gym_core.policies import Completion, Policy, completion_problem
 
 CLOSE_TIMEOUT_S = 10.0
@@ -43,6 +43,12 @@ class Hooks:
         """Wall seconds left of the environment's `timeout_s`."""
         return inf if self._env.timeout_s is None else self._env.timeout_s - self.seconds
 
+    @property
+    def schemas(self) -> list[ToolSchema]:
+        """Schemas of the tools; none where `setup` has put something else there, which breaks the episode."""
+        tools = self._env.tools
+        return [tool.schema for tool in tools.values()] if _are_tools(tools) else []
+
     def check_time(self) -> None:
         """Check that there is time left, also after a hook that has blocked the event loop.
 
@@ -55,12 +61,13 @@ class Hooks:
     async def setup(self) -> list[Message]:
         """The opening conversation."""
         opening = await self._within(self._env.setup())
+        self._check_attributes()
         messages = _messages("setup", self._env.task.prompt if opening is None else opening)
         if not messages:
             raise EpisodeError("the task has no prompt and setup returned no messages")
         return messages
 
-    async def ask(self, policy: Policy, messages: list[Message], tools: list[Any]) -> Completion:
+    async def ask(self, policy: Policy, messages: list[Message], tools: list[ToolSchema]) -> Completion:
         """The policy's next message."""
         return await self.checked(await self._within(policy(messages, tools)))
 
@@ -89,7 +96,8 @@ class Hooks:
 
     async def respond(self, message: Message) -> list[Message] | None:
         """The environment's answer as the user; None ends the episode."""
-        reply = await self._within(self._env.respond(copy.deepcopy(message)))  # `respond` may write into its message
+        shown = copy.deepcopy(message) if isinstance(message["content"], list) else message.copy()
+        reply = await self._within(self._env.respond(shown))  # `respond` may write into its message
         return None if reply is None else _messages("respond", reply)
 
     async def verify(self, summary: Callable[[], Rollout]) -> Score:
@@ -104,6 +112,13 @@ class Hooks:
         if inspect.isawaitable(closing):
             await uncancelled(closing, CLOSE_TIMEOUT_S)
 
+    def _check_attributes(self) -> None:
+        """See that what the episode itself reads of the environment is what it must be."""
+        if not isinstance(self._env.max_turns, int | float):
+            raise EpisodeError(f"max_turns must be a number, not {self._env.max_turns!r}")
+        if not _are_tools(self._env.tools):
+            raise EpisodeError(f"tools must be a dict of Tool by name, not {self._env.tools!r}")
+
     async def _within(self, value: Any, limit_s: float = inf) -> Any:
         left_s = self.left_s
         try:
@@ -115,6 +130,10 @@ class Hooks:
 
     def _late(self) -> OutOfTime:
         return OutOfTime(f"the episode took longer than its {self._env.timeout_s:g} seconds")
+
+
+def _are_tools(tools: Any) -> bool:
+    return isinstance(tools, dict) and all(isinstance(tool, Tool) for tool in tools.values())
 
 
 def _messages(hook: str, said: Any) -> list[Message]:

@@ -11,8 +11,9 @@ from gym_core.policies import Policy
 def open_episode(env: EnvironmentFactory, task: Task) -> Episode:
     """Make the episode of a task, not opened yet; if the environment can't be made, it breaks in `setup`."""
     with Boundary() as boundary:
-        made = env(task)
-    return Episode(made if boundary.failure is None else _Unmade(task, boundary.failure))
+        return Episode(env(task.copy()))
+    assert boundary.failure is not None
+    return Episode(_Unmade(task, boundary.failure))
 
 
 async def rollout(env: Environment, policy: Policy) -> Rollout:

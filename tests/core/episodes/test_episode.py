@@ -247,6 +247,28 @@ async def test_an_episode_does_not_write_into_its_task():
     assert task.prompt == [user("Go.")]
 
 
+async def test_what_an_episode_writes_into_its_task_is_its_own():
+    class Scribbles(Recorder):
+        def __init__(self, task):
+            super().__init__(task)
+            self.left = task.info["stock"]
+
+        def respond(self, message):
+            self.left.clear()
+
+        def setup(self):
+            self.task.prompt[0]["content"] += " Now."
+            self.task.info["stock"].pop()
+            self.task.answer.append("more")
+
+    task = Task([user("Go.")], answer=["yes"], info={"stock": [1, 2]})
+    for _ in range(2):
+        played = await open_episode(Scribbles, task).run(ScriptedPolicy(["yes"]))
+        assert (played.error, played.output[0]["content"]) == (None, "Go. Now.")
+        assert (played.task.answer, played.task.info) == (["yes", "more"], {"stock": [1]})
+    assert task == Task([user("Go.")], answer=["yes"], info={"stock": [1, 2]})
+
+
 async def test_an_episode_without_any_opening_is_broken():
     played = await play(Recorder(Task([])))
     assert played.reward is None
@@ -567,6 +589,34 @@ async def test_only_the_policy_can_run_out_of_tokens(kind):
     played = await play(type("Judged", (Recorder,), {kind: hook}), "yes")
     assert (played.reward, played.stop_reason) == (None, "error")
     assert played.error == RolloutError(kind, "OutOfTokens: the judge's context is full")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("tools", None, "tools must be a dict of Tool by name, not None"),
+        ("tools", ["echo"], "tools must be a dict of Tool by name, not ['echo']"),
+        ("tools", {"len": len}, "tools must be a dict of Tool by name, not {'len': <built-in function len>}"),
+        ("max_turns", None, "max_turns must be a number, not None"),
+    ],
+)
+async def test_a_wrong_attribute_breaks_the_episode(name, value, sentence):
+    class Wrong(Recorder):
+        def setup(self):
+            setattr(self, name, value)
+
+    played = await play(Wrong, "yes")
+    assert (played.reward, played.error) == (None, RolloutError("setup", sentence))
+
+
+async def test_an_environment_that_does_not_call_its_super_class_is_an_unscored_rollout():
+    class Hasty(Recorder):
+        def __init__(self, task):
+            self.log = []
+
+    played = await open_episode(Hasty, TASK).run(ScriptedPolicy(["yes"]))
+    assert (played.reward, played.error.kind) == (None, "setup")
+    assert "'Hasty' object has no attribute" in played.error.message
 
 
 async def test_an_environment_that_breaks_in_close_keeps_its_reward():
