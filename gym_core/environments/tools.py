@@ -29,7 +29,7 @@ def tool(method: Method) -> Method:
     may be sync or async; a sync tool runs on the event loop, so it must not block. A string is shown as it is, any
     other result as JSON.
     """
-    setattr(method, _MARK, True)
+    setattr(_function_of(method), _MARK, True)
     return method
 
 
@@ -103,9 +103,22 @@ class Tool:
 
 def class_tools(owner: type) -> dict[str, Tool]:
     """The methods of a class marked with `@tool`, unbound, in the order they are defined; parents first."""
-    marked = [name for cls in reversed(owner.__mro__) for name, member in vars(cls).items() if hasattr(member, _MARK)]
-    methods = {name: getattr(owner, name) for name in marked}
-    return {name: Tool.from_function(method) for name, method in methods.items() if hasattr(method, _MARK)}
+    members = [pair for cls in reversed(owner.__mro__) for pair in vars(cls).items()]
+    methods = {name: getattr(owner, name) for name, member in members if hasattr(_function_of(member), _MARK)}
+    tools = {name: Tool.from_function(method) for name, method in methods.items() if hasattr(method, _MARK)}
+    for name, made in tools.items():
+        if isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod):
+            tools[name] = replace(made, function=functools.partial(_without_owner, made.function))
+    return tools
+
+
+def _function_of(member: Any) -> Any:
+    """What a static or class method wraps; else the member itself."""
+    return member.__func__ if isinstance(member, staticmethod | classmethod) else member
+
+
+def _without_owner(function: Callable[..., Any], owner: object, /, **arguments: Any) -> Any:
+    return function(**arguments)
 
 
 def _hints_parser(function: Callable[..., Any], hints: dict[str, Any]) -> Parse:

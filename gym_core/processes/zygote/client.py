@@ -101,7 +101,7 @@ class Zygote:
             "isolate": isolate,
             "box_bytes": box_bytes,
             "path": import_path(),
-            "packages": find_packages(entries),
+            "packages": packages(entries),
         }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -278,7 +278,7 @@ def import_path() -> list[str]:
     return [str(entry) or os.getcwd() for entry in sys.path]
 
 
-def find_packages(entries: Sequence[str]) -> dict[str, str]:
+def packages(entries: Sequence[str]) -> dict[str, str]:
     """The packages of the zygote's own modules, and their directories."""
     top = Path(__file__).parents[2]
     names = {"gym_core.processes.zygote"} | {entry.partition(":")[0].rpartition(".")[0] for entry in entries}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.zygote.client import BOOT, End, find_packages, import_path
+from gym_core.processes.zygote.client import BOOT, End, import_path, packages
 
 _RUN = """
 from importlib import import_module
@@ -31,7 +31,7 @@ class Spawner:
     """
 
     def __init__(self, entries: Sequence[str], *, env: Mapping[str, str]) -> None:
-        self._packages = find_packages(entries)
+        self._packages = packages(entries)
         self._env = dict(env)
 
     def load(self, module: str, *, check: Callable[[], None] = lambda: None) -> bool:

@@ -400,3 +400,29 @@ async def test_tools_added_in_setup_are_seen_and_called():
         answer = await episode.call(tool_call("book", '{"room": {"kind": "double"}}'))
     assert answer["content"] == "double for 1"
     assert Growing(TASK).tools == {}
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda f: staticmethod(tool(f)), lambda f: tool(staticmethod(f))], ids=["outside", "inside"]
+)
+async def test_a_static_method_is_a_tool_too(wrapped):
+    class Adder(Environment):
+        @wrapped
+        def add(x: int) -> int:
+            """Add one.
+
+            Args:
+                x: A number.
+            """
+            return x + 1
+
+    class Kinds(Adder):
+        @tool
+        @classmethod
+        def kind(cls) -> str:
+            """Its name."""
+            return cls.__name__
+
+    env = Kinds(Task([]))
+    assert list(env.tools) == ["add", "kind"]
+    assert [await env.tools["add"]('{"x": 1}'), await env.tools["kind"]("{}")] == ["2", "Kinds"]
