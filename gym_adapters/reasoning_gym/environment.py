@@ -56,7 +56,7 @@ class Question(Environment):
 
     async def call_scorer(self, function: Callable[[str, dict[str, Any]], Any], rollout: Rollout) -> Any:
         """Score the last reply by a function of `scores`, isolated if it evaluates the reply."""
-        isolate = self.task.info["dataset"] in EVALUATED and self._isolation is None
+        isolate = self.task.info["dataset"] in EVALUATED and self._isolation != "none"
         call = shared_sandbox(ISOLATED).call if isolate else shared_workers().call
         return await call(function, rollout.last_reply, self.task.info, cpu_s=self._cpu_s)
 
@@ -130,12 +130,18 @@ def reasoning_gym(
         text = json.dumps(to_json(config), sort_keys=True)
     except (AssertionError, TaskError, TypeError, ValueError) as error:
         raise EnvironmentSpecError(f"{dataset!r} does not take the config {config!r}: {error}") from error
+    _check_isolation(dataset, isolation)
+    return ReasoningGym(dataset, dataset, text, cpu_s, isolation)
+
+
+def _check_isolation(dataset: str, isolation: str | None) -> None:
+    if isolation not in (None, "none"):
+        raise EnvironmentSpecError(f"isolation must be None or 'none', not {isolation!r}")
     if dataset in EVALUATED and isolation is None and (problem := _isolation_problem()):
         raise EnvironmentSpecError(
             f"{dataset!r} evaluates what a model writes, which must be isolated, and can't be here ({problem}); "
             "isolation='none' trusts a grammar to keep code out"
         )
-    return ReasoningGym(dataset, dataset, text, cpu_s, isolation)
 
 
 @functools.cache

@@ -256,6 +256,7 @@ def test_tasks_are_generated_once() -> None:
         ("chain_sum", {"min_term": 2}, "'chain_sum' has no setting 'min_term'; expected min_terms"),
         ("chain_sum", {"min_terms": 0}, "'chain_sum' does not take the config .*min_terms"),
         ("chain_sum", {"min_terms": "two"}, "'chain_sum' does not take the config"),
+        ("countdown", {"isolation": "namespaces"}, "isolation must be None or 'none', not 'namespaces'"),
     ],
 )
 def test_what_does_not_exist_is_refused(name: str, config: dict[str, Any], message: str) -> None:
