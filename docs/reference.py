@@ -33,7 +33,18 @@ MODULES = (
 )
 """In the order of the page; a name that several modules export is described under the first."""
 
-ROOMS = ("environments", "messages", "episodes", "policies", "verifiers", "collection", "export", "tokens", "errors")
+ROOMS = (
+    "environments",
+    "messages",
+    "episodes",
+    "processes",
+    "policies",
+    "verifiers",
+    "collection",
+    "export",
+    "tokens",
+    "errors",
+)
 """The order of the names of `gym_core`: those of an author first."""
 
 WIDTH = 100

@@ -34,6 +34,7 @@ from gym_core.errors import (
 from gym_core.export import Rows, kto_rows, preference_pairs, sft_rows, write_jsonl
 from gym_core.messages import Message, ToolCall, ToolSchema, assistant, last_reply, system, text, tool_call, user
 from gym_core.policies import Completion, Policy, Sampled, ScriptedPolicy, TokenizedPolicy, TokenPolicy
+from gym_core.processes import in_processes
 from gym_core.tokens import ChatTemplate, TokenTrack
 from gym_core.verifiers import Judge, Rubric, Verdict
 
@@ -77,6 +78,7 @@ __all__ = [
     "Verdict",
     "assistant",
     "collect",
+    "in_processes",
     "jsonl",
     "kto_rows",
     "last_reply",

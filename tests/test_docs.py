@@ -100,7 +100,8 @@ def reader(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield lambda page: Reader(page, capfd)
-    sys.modules.pop("stock", None)
+    for name in ("stock", "prices", "fragile"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.slow
@@ -120,6 +121,14 @@ def test_the_tutorial_trains_on_it(reader):
     (before, after) = re.search(r"(\d\.\d+) before, (\d\.\d+) after", reading.said[-2]).groups()
     assert float(before) < 0.4
     assert float(after) > 0.6
+
+
+@pytest.mark.slow
+def test_the_page_on_processes_plays_blocking_and_dying_environments(reader):
+    reading = reader("docs/processes.md")
+    reading.follow("# Episodes", "Limits")
+    here, _, there = re.findall(r"16 of 16 right in (\d+\.\d) s", reading.said[0])
+    assert float(there) < float(here) / 3
 
 
 def test_the_code_of_the_troubleshooting_page_runs(reader):

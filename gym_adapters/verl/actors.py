@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import json
 from collections.abc import Mapping
-from functools import cache, partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +14,11 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from gym_adapters.verl.rows import Source
-from gym_core import Environment, EpisodeError, GymError, Message, Rollout, Score, Task, Tool, ToolSchema
+from gym_core import Environment, EpisodeError, GymError
+from gym_core.processes import Answer, EnvironmentHost, Hook, HostedEnvironment, RemoteEnvironment
 
 
-class EnvironmentHost:
+class EnvironmentActor:
     """Holds living environments in its process; a Ray actor.
 
     Args:
@@ -24,75 +26,72 @@ class EnvironmentHost:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
-        self._living: dict[str, Environment] = {}
+        self._host = EnvironmentHost(lambda: source.env)
+        self._living: dict[str, tuple[HostedEnvironment, ThreadPoolExecutor]] = {}
 
-    async def setup(self, key: str, task: Task) -> tuple[Any, list[ToolSchema], bool]:
-        """Make the environment of an episode and open it: its opening, its tools, and whether it is done."""
-        env = self._living[key] = self._source.env(task)
-        opening = await _value(env.setup())
-        return opening, [tool.schema for tool in env.tools.values()], env.done
+    async def ready(self) -> None:
+        """Do nothing, as soon as the process can do anything."""
 
-    async def call(self, key: str, hook: str, argument: Any) -> tuple[Any, bool]:
-        """What `respond` or `verify` gives, and whether the environment is done."""
-        env = self._environment(key)
-        return await _value(getattr(env, hook)(argument)), env.done
-
-    async def tool(self, key: str, name: str, arguments: str) -> tuple[str, bool]:
-        """What a tool answers to the JSON text that the policy wrote, and whether the environment is done."""
-        env = self._environment(key)
-        return await env.tools[name](arguments), env.done
-
-    async def close(self, key: str) -> None:
-        """Close the environment of an episode, if it lives."""
-        if key in self._living:
-            await _value(self._living.pop(key).close())
-
-    def _environment(self, key: str) -> Environment:
+    async def answer(self, key: str, hook: Hook, *arguments: Any) -> Answer:
+        """What a hook of the environment `key` gives; all its sync hooks run in one thread."""
         if key not in self._living:
-            raise EpisodeError("the environment's process was restarted, and the episode in it is lost")
-        return self._living[key]
+            self._living[key] = HostedEnvironment(self._host), ThreadPoolExecutor(1, "gym-environment")
+        environment, thread = self._living[key]
+        return await asyncio.get_running_loop().run_in_executor(thread, environment.answer, hook, *arguments)
+
+    async def cancel(self, key: str) -> None:
+        """Cancel the running hook of an environment, if it is async."""
+        if key in self._living:  # unless the actor was restarted
+            self._living[key][0].cancel()
+
+    async def leave(self, key: str) -> None:
+        """Forget an environment."""
+        if key in self._living:
+            self._living.pop(key)[1].shutdown(wait=False)
 
 
-class RemoteEnvironment(Environment):
-    """An environment that lives in an actor; the episode, its limits and its policy stay in the worker.
+class ActorPlaces:
+    """The actors of a source, in this process."""
 
-    Args:
-        local: The same, not set up: its limits count.
-        host: An `EnvironmentHost`.
-    """
+    def __init__(self, hosts: list[Any]) -> None:
+        self._hosts = hosts
 
-    def __init__(self, local: Environment, host: Any) -> None:
-        super().__init__(local.task)
-        self.max_turns, self.tool_timeout_s, self.timeout_s = local.max_turns, local.tool_timeout_s, local.timeout_s
-        self.tools = {}
+    async def enter(self) -> ActorPlace:
+        """A place in any actor, which takes any number of environments, once it has started or is started again."""
+        host = self._hosts[uuid4().int % len(self._hosts)]
+        try:
+            await host.ready.options(max_task_retries=-1).remote()
+        except RayActorError as error:
+            raise EpisodeError(f"the process of the environment could not be started: {error}") from error
+        return ActorPlace(host)
+
+
+class ActorPlace:
+    """A place in an actor."""
+
+    def __init__(self, host: Any) -> None:
+        self.is_lost = False
         self._host = host
         self._key = uuid4().hex
 
-    async def setup(self) -> list[Message] | None:
-        setup = self._host.setup.options(max_task_retries=1)  # which waits for an actor that is being restarted
-        opening, schemas, self.done = await _answer(setup.remote(self._key, self.task))
-        for schema in schemas:
-            name = schema["function"]["name"]
-            self.tools[name] = Tool(schema, partial(self._tool, name), _unparsed)
-        return opening  # type: ignore[no-any-return]
+    async def ask(self, hook: Hook, *arguments: Any) -> Answer:
+        """What `Place` says; a hook that is sync runs on in the actor, and the actor lives on."""
+        try:
+            answer: Answer = await self._host.answer.remote(self._key, hook, *arguments)
+        except asyncio.CancelledError:
+            self._host.cancel.remote(self._key)
+            raise
+        except RayTaskError as error:  # not of the hook
+            raise EpisodeError(f"{hook!r} could not be run in an actor: {error.cause}") from error
+        except RayActorError as error:
+            self.is_lost = True
+            raise EpisodeError("the process of the environment died") from error
+        return answer
 
-    async def respond(self, message: Message) -> Message | list[Message] | None:
-        return await self._call("respond", message)  # type: ignore[no-any-return]
-
-    async def verify(self, rollout: Rollout) -> float | Score:
-        return await self._call("verify", rollout)  # type: ignore[no-any-return]
-
-    async def close(self) -> None:
-        await _answer(self._host.close.remote(self._key))
-
-    async def _call(self, hook: str, argument: Any) -> Any:
-        value, self.done = await _answer(self._host.call.remote(self._key, hook, argument))
-        return value
-
-    async def _tool(self, name: str, arguments: str) -> str:
-        answer, self.done = await _answer(self._host.tool.remote(self._key, name, arguments))
-        return str(answer)
+    def leave(self) -> None:
+        """What `Place` says."""
+        if not self.is_lost:
+            self._host.leave.remote(self._key)
 
 
 def in_actor(local: Environment, source: Source, options: Mapping[str, Any]) -> RemoteEnvironment:
@@ -114,37 +113,12 @@ def in_actor(local: Environment, source: Source, options: Mapping[str, Any]) -> 
         raise GymError(f"the count of actors must be a positive whole number, not {count!r}")
     ray_options = {"max_restarts": -1, **{name: value for name, value in options.items() if name != "count"}}
     job = ray.get_runtime_context().get_job_id()
-    return RemoteEnvironment(local, _host(job, source.to_json(), json.dumps(ray_options), uuid4().int % count))
+    places = _places(job, source.to_json(), json.dumps(ray_options), count)
+    return RemoteEnvironment(local, local.task.environment or source.env.name, places)
 
 
 @cache  # an actor ends with the last handle in the process that made it
-def _host(job: str, source: str, ray_options: str, number: int) -> Any:
-    return (
-        ray.remote(EnvironmentHost)
-        .options(**json.loads(ray_options), name=f"gym {source} {number}", get_if_exists=True)
-        .remote(Source(**json.loads(source)))
-    )
-
-
-def _unparsed(arguments: str) -> dict[str, Any]:
-    """The arguments of a call as they are: they are parsed where the tool is."""
-    return {"arguments": arguments}
-
-
-async def _value(result: Any) -> Any:
-    return await result if inspect.isawaitable(result) else result
-
-
-async def _answer(call: Any) -> Any:
-    """What an actor answers.
-
-    Raises:
-        EpisodeError: It died.
-        Exception: What was raised in it.
-    """
-    try:
-        return await call
-    except RayTaskError as error:
-        raise error.cause from error
-    except RayActorError as error:
-        raise EpisodeError("the process of the environment died") from error
+def _places(job: str, source: str, ray_options: str, count: int) -> ActorPlaces:
+    made, options = Source(**json.loads(source)), {**json.loads(ray_options), "get_if_exists": True}
+    actor = ray.remote(EnvironmentActor)
+    return ActorPlaces([actor.options(name=f"gym {source} {n}", **options).remote(made) for n in range(count)])

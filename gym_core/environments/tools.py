@@ -98,6 +98,10 @@ class Tool:
         result = self.function(**self.parse(arguments))
         if inspect.isawaitable(result):
             result = await result
+        return self.text(result)
+
+    def text(self, result: Any) -> str:
+        """What the policy reads of a result: a str as it is, any other as JSON."""
         return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
 
 

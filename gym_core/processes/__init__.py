@@ -1,5 +1,15 @@
 """What can be killed: functions, programs and environments in child processes."""
 
+from gym_core.processes.environments import (
+    Answer,
+    EnvironmentHost,
+    Hook,
+    HostedEnvironment,
+    Place,
+    Places,
+    RemoteEnvironment,
+    in_processes,
+)
 from gym_core.processes.sandbox import (
     Backend,
     Command,
@@ -17,16 +27,24 @@ from gym_core.processes.workers import Workers, shared_workers
 from gym_core.processes.zygote import missing
 
 __all__ = [
+    "Answer",
     "Backend",
     "Command",
     "Docker",
     "End",
+    "EnvironmentHost",
+    "Hook",
+    "HostedEnvironment",
     "Isolation",
     "Limit",
+    "Place",
+    "Places",
     "Ran",
+    "RemoteEnvironment",
     "Sandbox",
     "Started",
     "Workers",
+    "in_processes",
     "isolation_problem",
     "missing",
     "shared_sandbox",

@@ -1,0 +1,202 @@
+"""Children: the processes where environments live, seen from the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from gym_core.processes.environments.places import ChildPlace
+
+GRACE_S = 30.0
+"""Seconds that the other environments of a child have left to end when it is given up."""
+
+_FATE_S = 2.0
+
+
+class Process(Protocol):
+    """A process that was started; for one thread at a time."""
+
+    def kill(self) -> None:
+        """Kill it with all that it has started."""
+
+    def close(self) -> None:
+        """Kill it, and free what this holds."""
+
+    def forget(self) -> None:
+        """Leave it to the process that this one was forked from."""
+
+    def fate(self) -> str | None:
+        """How it ended, such as "was killed by signal 9"; None while it lives."""
+
+
+Start = Callable[[list[socket.socket]], Process]
+"""Starts a process that serves a place at each of these sockets; it may block."""
+
+
+class Keeper(Protocol):
+    """What has children."""
+
+    lock: threading.RLock
+    """Is held by whoever changes a child."""
+
+    def changed(self) -> None:
+        """Called, with the lock, when a child has a free place again, or is given up."""
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Entered while a request is under way."""
+
+
+class Child:
+    """A child process with places. It starts in the background, and what it is asked meanwhile waits for it.
+
+    Args:
+        keeper: Its owner.
+        start: Starts the process.
+        places: The number of its places.
+
+    Attributes:
+        living: The number of places that are taken.
+        is_given_up: It takes no more environments.
+    """
+
+    def __init__(self, keeper: Keeper, start: Start, places: int) -> None:
+        pairs = [socket.socketpair() for _ in range(places)]
+        self.living = 0
+        self.is_given_up = False
+        self._lock = keeper.lock
+        self._keeper = weakref.ref(keeper)  # which ends its children when nobody has it any more
+        self._near, self._far = [near for near, _ in pairs], [far for _, far in pairs]
+        for near in self._near:
+            near.setblocking(False)
+        self._free = list(self._near)
+        self._abandoned: deque[tuple[socket.socket, bool]] = deque()
+        self._process: Process | None = None
+        self._problem: str | None = None
+        self._grace: threading.Timer | None = None
+        self._is_killed = False
+        threading.Thread(target=self._run, args=(start,), name="gym-environments-start", daemon=True).start()
+
+    @property
+    def is_free(self) -> bool:
+        """It has a place for another environment."""
+        return bool(self._free)
+
+    def take(self) -> ChildPlace | None:
+        """A free place; None where the process is found dead, and given up."""
+        if _is_readable(self._free[-1]):  # it has nothing to say
+            self._give_up()
+            return None
+        self.living += 1
+        return ChildPlace(self, self._free.pop())
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Entered while a request is under way."""
+        keeper = self._keeper()
+        return keeper.asking() if keeper else nullcontext()
+
+    def leave(self, channel: socket.socket) -> None:
+        """Have a place again for another environment."""
+        with self._lock:
+            self.living -= 1
+            self._free.append(channel)
+            if self.is_given_up:
+                self._give_up()
+            self._tell_keeper()
+
+    def lose(self) -> None:
+        """Give up the process, for a place in it is lost; it ends with its other environments, or after a grace."""
+        with self._lock:
+            self.living -= 1
+            self._give_up()
+            self._tell_keeper()
+
+    def abandon(self, channel: socket.socket, *, is_living: bool) -> None:
+        """Have a place left or lost by `sweep`; for the garbage collector, which may run with the lock held."""
+        self._abandoned.append((channel, is_living))
+
+    def sweep(self) -> None:
+        """Take back the places that were abandoned."""
+        while self._abandoned:
+            channel, is_living = self._abandoned.popleft()
+            if is_living:
+                channel.close()
+                self.lose()
+            else:
+                self.leave(channel)
+
+    def kill(self) -> None:
+        """End the process with all that lives in it; for any thread."""
+        with self._lock:
+            self.is_given_up = self._is_killed = True
+            if self._grace:
+                self._grace.cancel()
+            if self._process and self.living:
+                self._process.kill()  # the episodes are going to ask for its fate
+            elif self._process:
+                self._process.close()
+
+    async def fate(self) -> str:
+        """How the process ended, when one of its places was found closed."""
+        end_s = time.monotonic() + _FATE_S
+        while time.monotonic() < end_s:
+            with self._lock:
+                fate = self._problem or (self._process.fate() if self._process else None)
+            if fate:
+                return fate
+            await asyncio.sleep(0.005)
+        return "closed its connection"
+
+    def close(self) -> None:
+        """End the process when nothing uses this any more."""
+        for channel in self._free:
+            channel.close()
+        self.kill()
+
+    def forget(self) -> None:
+        """Leave the process to the one that has started it, which this one was forked from."""
+        for channel in (*self._near, *self._far):
+            channel.close()
+        if self._process:
+            self._process.forget()
+
+    def _give_up(self) -> None:
+        self.is_given_up = True
+        while self._free:
+            self._free.pop().close()
+        if not self.living:
+            self.kill()
+        elif not self._grace:
+            self._grace = threading.Timer(GRACE_S, self.kill)
+            self._grace.daemon = True
+            self._grace.start()
+
+    def _tell_keeper(self) -> None:
+        if keeper := self._keeper():
+            keeper.changed()
+
+    def _run(self, start: Start) -> None:
+        process, problem = None, None
+        try:
+            process = start(self._far)
+        except Exception as error:  # the thread's boundary: whatever it is, the episodes are told
+            problem = f"could not be started: {error}"
+        with self._lock:
+            self._process, self._problem = process, problem
+            for far in self._far:
+                far.close()
+            if self._is_killed:
+                self.kill()
+
+
+def _is_readable(channel: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
