@@ -30,6 +30,10 @@ class PsUsage:
             self.slept_s += now_s - self._looked_s
         self._looked_s = now_s
 
+    def exceeds_memory(self, limit_bytes: float) -> bool:
+        """Never: ps does not tell what processes share."""
+        return False
+
 
 def _tree(root: int) -> tuple[float, bool]:
     """CPU seconds of the living processes of a tree, and whether any of them runs or waits for a core or a disk."""

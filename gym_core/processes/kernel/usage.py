@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from gym_core.processes.kernel.memory import Memory
 from gym_core.processes.kernel.ps import PsUsage
 
 _LEAST_SAMPLED_S, _MOST_SAMPLED_S = 0.01, 0.1
@@ -46,6 +47,8 @@ class Usage:
         self.cpu_s = 0.0
         self.slept_s = 0.0
         self._root = pid
+        self._living = {pid}
+        self._memory = Memory(pid)
         self._seen = {pid: cpu_s(pid)}  # CPU seconds by process, at the last look
         self._looked_s = time.monotonic()
 
@@ -55,7 +58,7 @@ class Usage:
         if now_s - self._looked_s < _LEAST_SAMPLED_S:
             return
         since_s, self._looked_s = min(now_s - self._looked_s, _MOST_SAMPLED_S), now_s
-        is_awake = False
+        is_awake, self._living = False, set()
         for pid, threads in _tree(self._root):
             total_s, before_s = cpu_s(pid), self._seen.get(pid, math.inf)
             used_s = total_s - before_s
@@ -63,9 +66,14 @@ class Usage:
                 used_s = max(total_s, since_s * max(map(_running_share, threads), default=0.0))
             is_awake = is_awake or used_s > since_s / 2 or any(map(_is_awake, threads))
             self._seen[pid] = total_s
+            self._living.add(pid)
             self.cpu_s += used_s
         if not is_awake:
             self.slept_s += since_s
+
+    def exceeds_memory(self, limit_bytes: float) -> bool:
+        """Whether the processes together hold more memory than a limit, above what the first one started with."""
+        return self._memory.exceeds(limit_bytes, self._living)
 
 
 def usage_of(pid: int) -> Usage | PsUsage:

@@ -7,12 +7,12 @@ can't change its limits, and all its processes are looked at together. Back ends
 kills for want of memory on the whole machine, so that another process may have been meant. Isolation "none" can't tell
 a program that kills itself from one that was killed.
 
-What is not promised. The kernel is shared: a bug of it that the allowed calls reach is a way out. Memory is limited for
-each process of a run, of which there are at most `PROCESSES`, since a limit on their sum takes cgroups; and sockets and
-pipes may hold some hundred kilobytes of the kernel's for each of the `OPEN_FILES` of each process. The system's
-programs, the standard library and the imported packages can be read; nothing of them should be an answer. File locks
-seem to be granted, always. What isolation "none" promises is the limits, and those only against code that does not work
-against them.
+What is not promised. The kernel is shared: a bug of it that the allowed calls reach is a way out. The memory of all
+processes of a run together is looked at a few times a second, so that for as long it can be `PROCESSES` times as much;
+and sockets and pipes may hold some hundred kilobytes of the kernel's for each of the `OPEN_FILES` of each process. The
+system's programs, the standard library and the imported packages can be read; nothing of them should be an answer. File
+locks seem to be granted, always. What isolation "none" promises is the limits, and those only against code that does
+not work against them.
 """
 
 from gym_core.processes.sandbox.backends import Backend, Started

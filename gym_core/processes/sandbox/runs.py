@@ -88,7 +88,8 @@ class Sandbox:
             sleep_s: Seconds in which all of them may be asleep.
             wall_s: Seconds it may take. Past them, a run that was asleep for more than half of them has met its limit,
                 and one that was kept waiting is lost, by a machine that is too slow.
-            memory_bytes: Address space of each of its processes, above what the imported modules take.
+            memory_bytes: Address space of each of its processes, above what the imported modules take; and memory that
+                all of them may hold together.
             output_bytes: The most it may write to standard output, and to standard error.
 
         Raises:

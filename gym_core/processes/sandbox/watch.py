@@ -195,6 +195,8 @@ class _Watch:
         request = self.request
         if self.usage and self.usage.cpu_s > request.limits["cpu_s"]:
             self._kill("cpu")
+        elif self.usage and self.usage.exceeds_memory(request.limits["memory_bytes"]):
+            self._kill("memory")
         elif self.wall_s > request.wall_s or (self.usage and self.usage.slept_s > request.sleep_s):
             self._kill("wall")
 

@@ -74,9 +74,9 @@ def serve(settings: Mapping[str, Any]) -> NoReturn:
             adopt_orphans()
         for module in settings["modules"]:
             importlib.import_module(module)
+            if _has_threads():
+                raise RuntimeError("it has started threads, which a fork would break")
         module = None
-        if settings["modules"] and _has_threads():
-            raise RuntimeError("a module has started threads, which a fork would break")
         if host:
             hide_host()
     except BaseException as error:  # the process boundary: whatever it is, the caller is told

@@ -230,6 +230,15 @@ async def test_memory_is_limited(sandbox: Sandbox) -> None:
     assert (await sandbox.run(bomb, memory_bytes=128 << 20)).limit == "memory"
 
 
+@isolated
+@pytest.mark.slow
+async def test_memory_is_limited_for_all_processes_together(sandbox: Sandbox) -> None:
+    code = "import os, time\nmine = bytearray(b'x') * ({mine} << 20)\nfor _ in range(4):\n    if os.fork() == 0:\n"
+    code += "        more = bytearray(b'x') * ({each} << 20); time.sleep(1); os._exit(0)\nfor _ in range(4): os.wait()"
+    assert (await sandbox.run(code.format(mine=1, each=96), memory_bytes=256 << 20)).limit == "memory"
+    assert (await sandbox.run(code.format(mine=160, each=8), memory_bytes=256 << 20)).ok  # shared, so held once
+
+
 @pytest.mark.parametrize("stream", [1, 2])
 async def test_output_is_limited_while_it_is_produced(sandbox: Sandbox, stream: int) -> None:
     started_s = time.monotonic()
