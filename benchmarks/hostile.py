@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from benchmarks.hostile_answers import Answer, Verdict, answers
-from gym_core.processes import Sandbox, shared_workers
+from gym_adapters.reasoning_gym.environment import ISOLATED
+from gym_core.processes import Sandbox, shared_sandbox, shared_workers
 from gym_core.processes.kernel import adopt_orphans
 
 GRACE_S = 1.0
@@ -68,7 +69,8 @@ async def run(size: int, deadline_s: float) -> dict[str, bool]:
     hostile = [answer for answer in batch if answer.expected is None][:CUT]
     _, cut_s = await play(hostile, CUT_S)
     print(f"{len(hostile)} hostile answers with a deadline of {CUT_S:g} s: {cut_s:.2f} s")
-    await asyncio.gather(asyncio.to_thread(sandbox.close), asyncio.to_thread(shared_workers().close))
+    pools = (sandbox, shared_sandbox(ISOLATED), shared_workers())
+    await asyncio.gather(*[asyncio.to_thread(pool.close) for pool in pools])
     return {
         "ends within its deadline and a second": taken_s < deadline_s + GRACE_S and cut_s < CUT_S + GRACE_S,
         "every honest answer is scored right": all(answer.expected in (None, reward) for answer, reward, _ in pairs),

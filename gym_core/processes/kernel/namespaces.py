@@ -104,7 +104,7 @@ def hide_host() -> None:
         _show(path)
     for path in hidden:
         if os.path.isdir(path):
-            calls.mount("tmpfs", path, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=1m,mode=755")
+            calls.mount("tmpfs", path, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=64m,mode=755")
     for path in packages:
         _show(path)
     os.mkdir(BOX)

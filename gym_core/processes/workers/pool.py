@@ -23,14 +23,17 @@ _END_S = 10.0
 class Workers:
     """A pool of child processes that run functions under limits; usable from any thread and any event loop.
 
-    A worker is forked from a process that has imported the function, its zygote. It stays warm between calls; a new one
-    takes its place when it had to be killed, or a call left threads, timers or processes behind. A call under which a
-    used worker dies is run again, in a new one. No process outlives `close`, nor this process. A process that is forked
-    from this one has workers of its own. Linux only.
+    A worker is forked from a process that has imported the function, its zygote. It gets the environment variables of
+    `allowed_environment` only. It stays warm between calls; a new one takes its place when it had to be killed, or a
+    call left threads, timers or processes behind. A call under which a used worker dies is run again, in a new one. No
+    process outlives `close`, nor this process. A process that is forked from this one has workers of its own.
+
+    On macOS and other POSIX systems a worker is a fresh interpreter, and its limits are kept to the second. There are
+    none on Windows.
 
     Args:
         size: The most workers at a time; the default is one per core, at most 4. Further calls queue.
-        memory_bytes: Address space of each worker; None for no limit.
+        memory_bytes: Address space of each worker, above what the imported modules take; None for no limit.
     """
 
     def __init__(self, size: int | None = None, *, memory_bytes: int | None = None) -> None:
@@ -49,9 +52,9 @@ class Workers:
             function: A top-level function of an importable module, not of `__main__`; or its name,
                 "package.module:function", where this process should not import it.
             args: Anything that can be pickled.
-            cpu_s: CPU seconds the function may use, its import not counted.
-            sleep_s: Seconds it may be asleep. Neither runs while a busy machine keeps it waiting for a core; but where
-                it takes twelve times as long as both together, it is lost.
+            cpu_s: CPU seconds the function may use, with its threads and processes; its import is not counted.
+            sleep_s: Seconds in which all of them may be asleep. Neither runs while a busy machine keeps it waiting for
+                a core; but where it takes twelve times as long as both together, it is lost.
 
         Returns:
             What the function returned, as JSON holds it: no pickles from a worker that has run a model's text.

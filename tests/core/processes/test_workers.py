@@ -591,11 +591,12 @@ def test_a_ray_actor_has_workers_that_end_with_it() -> None:
 
     class Scorer:
         async def score(self, number: int) -> list[int]:
-            return [await shared_workers().call(double, number), await shared_workers().call(pid)]
+            # By names that any process can import: other packages are called "tests" too.
+            return [await shared_workers().call("operator:mul", 2, number), await shared_workers().call("os:getpid")]
 
         async def hang(self) -> None:
             with contextlib.suppress(WorkerHungError):
-                await shared_workers().call(loop, cpu_s=0.3)
+                await shared_workers().call("re:match", "(a+)+$", "a" * 64 + "b", cpu_s=0.3)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
