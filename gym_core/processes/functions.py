@@ -1,10 +1,11 @@
-"""Functions as a child process is told of them: by name, with their arguments pickled."""
+"""Functions as a child process is told of them, by name with their arguments pickled, and what it answers."""
 
+import json
 import pickle
 from collections.abc import Callable
 from typing import Any
 
-from gym_core.errors import WorkerLostError
+from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
 
 
 def function_name(function: Callable[..., Any] | str) -> str:
@@ -38,3 +39,22 @@ def pickled_arguments(name: str, args: tuple[Any, ...]) -> bytes:
         raise WorkerLostError(
             f"the arguments of {name} must be picklable, and are not: {type(error).__name__}: {error}"
         ) from error
+
+
+def call_result(name: str, answer: str, exit_status: int) -> Any:
+    """What an untrusted call returned, by what its process wrote.
+
+    Raises:
+        WorkerHungError: It wrote no answer.
+        WorkerLostError: It could not import the function.
+        WorkerError: The function raised.
+    """
+    try:
+        kind, value = json.loads(answer)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WorkerHungError(f"{name} ended without an answer, with exit status {exit_status}") from error
+    if kind == "value":
+        return value
+    if kind == "missing":
+        raise WorkerLostError(f"a child process could not import {name}: {value}")
+    raise WorkerError(str(value))

@@ -12,6 +12,7 @@ from gym_core.processes.kernel.calls import (
     set_pid_namespace,
     unshare,
 )
+from gym_core.processes.kernel.files import sealed_file
 from gym_core.processes.kernel.filter import system_call_filter
 from gym_core.processes.kernel.limits import limit_kernel_memory, mapped_bytes, set_limits
 from gym_core.processes.kernel.namespaces import BOX, DEVICES, Host, enter_namespaces, hide_host, isolate_run
@@ -36,6 +37,7 @@ __all__ = [
     "limit_kernel_memory",
     "mapped_bytes",
     "oom_kills",
+    "sealed_file",
     "set_limits",
     "set_pid_namespace",
     "system_call_filter",

@@ -41,11 +41,13 @@ class Usage:
     Attributes:
         cpu_s: CPU seconds used, by all of them.
         slept_s: Seconds in which none of them ran, nor waited for a core or a disk.
+        disk_s: Seconds in which one of them waited for a disk, and none ran or waited for a core.
     """
 
     def __init__(self, pid: int) -> None:
         self.cpu_s = 0.0
         self.slept_s = 0.0
+        self.disk_s = 0.0
         self._root = pid
         self._living = {pid}
         self._memory = Memory(pid)
@@ -58,18 +60,20 @@ class Usage:
         if now_s - self._looked_s < _LEAST_SAMPLED_S:
             return
         since_s, self._looked_s = min(now_s - self._looked_s, _MOST_SAMPLED_S), now_s
-        is_awake, self._living = False, set()
+        states, self._living = set(), set()
         for pid, threads in _tree(self._root):
             total_s, before_s = cpu_s(pid), self._seen.get(pid, math.inf)
             used_s = total_s - before_s
             if used_s < 0:  # a new process, perhaps with the number of an old one
                 used_s = max(total_s, since_s * max(map(_running_share, threads), default=0.0))
-            is_awake = is_awake or used_s > since_s / 2 or any(map(_is_awake, threads))
+            states |= {"R"} if used_s > since_s / 2 else set(map(_state, threads))
             self._seen[pid] = total_s
             self._living.add(pid)
             self.cpu_s += used_s
-        if not is_awake:
+        if not states & {"R", "D"}:
             self.slept_s += since_s
+        elif "R" not in states:
+            self.disk_s += since_s
 
     def exceeds_memory(self, limit_bytes: float) -> bool:
         """Whether the processes together hold more memory than a limit, above what the first one started with."""
@@ -94,16 +98,16 @@ def _tree(root: int) -> Iterator[tuple[int, list[str]]]:
             left += map(int, _read(f"{thread}/children").split())
 
 
-def _is_awake(thread: str) -> bool:
-    """Whether a thread runs, or waits for a core or a disk; see proc_pid_stat(5)."""
+def _state(thread: str) -> str:
+    """What a thread does: "R" for running or waiting for a core, "D" for waiting for a disk; see proc_pid_stat(5)."""
     state = _read(f"{thread}/stat").rpartition(")")[2][1:2]
     # A parent in vfork(2) looks as if it waited for a disk.
-    return state == "R" or (state == "D" and not _read(f"{thread}/children"))
+    return "S" if state == "D" and _read(f"{thread}/children") else state
 
 
 def _running_share(thread: str) -> float:
-    """The part of its waking time that a thread had a core; 0 when it is asleep."""
-    if not _is_awake(thread):
+    """The part of its waking time that a thread had a core; 0 when it does not run now."""
+    if _state(thread) != "R":
         return 0.0
     ran_ns, waited_ns = map(int, (_read(f"{thread}/schedstat") or "1 0").split()[:2])
     return ran_ns / max(1, ran_ns + waited_ns)

@@ -9,7 +9,8 @@ import sys
 import threading
 import traceback
 import types
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
 from gym_core.processes.kernel import (
@@ -28,6 +29,20 @@ STARTED = b"sandbox: started\n"
 """What `main` writes to standard error last before the code runs; where it is missing, the code is not at fault."""
 
 _STDERR = ("stderr", 2, "w", "backslashreplace")
+
+
+def inside_box(name: str) -> str:
+    """The name of a file of a run, which must not lead out of its directory."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"a file of a run must have a relative path without '..', not {name!r}")
+    return name
+
+
+def encode_run(header: Mapping[str, Any], stdin: str) -> bytes:
+    """What a run reads: its header, and what its code is to read."""
+    head = json.dumps(header).encode()
+    return len(head).to_bytes(8, "big") + head + stdin.encode(errors="surrogatepass")
 
 
 def read_header() -> dict[str, Any]:

@@ -32,7 +32,9 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "gym_core
 main()
 """
 _KERNEL = "gym_core.processes.kernel"
-_SOURCES = [f"{_KERNEL}.{name}" for name in ("calls", "filter", "limits", "memory", "namespaces", "ps", "usage")]
+_SOURCES = [
+    f"{_KERNEL}.{name}" for name in ("calls", "files", "filter", "limits", "memory", "namespaces", "ps", "usage")
+]
 _SOURCES += [_KERNEL, child.__name__]  # each after those that it imports
 _SIGNALLED = 128  # a shell's exit status for signal n, and bubblewrap's, is this and n
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import atexit
 import base64
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
-from gym_core.processes.functions import function_name, pickled_arguments
+from gym_core.errors import WorkerHungError, WorkerLostError
+from gym_core.processes.functions import call_result, function_name, pickled_arguments
 from gym_core.processes.sandbox import caller
 from gym_core.processes.sandbox.backends import Backend, Forks
+from gym_core.processes.sandbox.child import encode_run, inside_box
 from gym_core.processes.sandbox.programs import bubblewrap
 from gym_core.processes.sandbox.slots import Slot, Slots
 from gym_core.processes.sandbox.watch import Ran, Request, watch_program
@@ -105,11 +105,11 @@ class Sandbox:
         }
         header = {
             "code": code,
-            "files": {_inside(name): text for name, text in (files or {}).items()},
+            "files": {inside_box(name): text for name, text in (files or {}).items()},
             "modules": self.modules,
             "limits": limits,
         }
-        request = Request(_encode(header, stdin), limits, sleep_s, wall_s, output_bytes)
+        request = Request(encode_run(header, stdin), limits, sleep_s, wall_s, output_bytes)
         future: Future[Ran] = Future()
         self._slots.take(partial(self._start, request, future))
         try:
@@ -152,7 +152,9 @@ class Sandbox:
             raise WorkerLostError(f"a sandbox that calls {name} must have imported it: Sandbox([{module!r}, ...])")
         stdin = f"{name}\n{base64.b64encode(pickled_arguments(name, args)).decode()}"
         ran = await self.run(_CALLER, stdin=stdin, cpu_s=cpu_s, sleep_s=sleep_s, memory_bytes=memory_bytes)
-        return _result(name, ran)
+        if ran.limit:
+            raise WorkerHungError(f"{name} used up its {ran.limit}")
+        return call_result(name, ran.stdout, ran.exit_status)
 
     def close(self) -> None:
         """Kill all runs; they and those in the queue are lost."""
@@ -253,30 +255,3 @@ def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str])
         "Sandbox(isolation=Docker('python:3.12-slim')) runs it in containers, on Linux and macOS; "
         "on Linux, Sandbox(isolation='none') runs code that you trust; on Windows, use WSL"
     )
-
-
-def _result(name: str, ran: Ran) -> Any:
-    """What a call returned; raises what `Sandbox.call` does."""
-    if ran.limit:
-        raise WorkerHungError(f"{name} used up its {ran.limit}")
-    try:
-        kind, value = json.loads(ran.stdout)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise WorkerHungError(f"{name} ended without an answer, with exit status {ran.exit_status}") from error
-    if kind == "value":
-        return value
-    if kind == "missing":
-        raise WorkerLostError(f"a child process could not import {name}: {value}")
-    raise WorkerError(str(value))
-
-
-def _inside(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"a file of a run must have a relative path without '..', not {name!r}")
-    return name
-
-
-def _encode(header: Mapping[str, Any], stdin: str) -> bytes:
-    head = json.dumps(header).encode()
-    return len(head).to_bytes(8, "big") + head + stdin.encode(errors="surrogatepass")

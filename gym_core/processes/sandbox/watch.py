@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.kernel import PsUsage, Usage, usage_of
+from gym_core.processes.kernel import PsUsage, Usage, sealed_file, usage_of
 from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.child import OUT_OF, STARTED
 from gym_core.processes.sandbox.slots import Slot
@@ -90,7 +89,7 @@ def watch_program(backend: Backend, request: Request, closed: threading.Event, s
         WorkerLostError: The run was lost, or the machine is too slow.
     """
     with ExitStack() as stack:
-        stdin = _sealed(request.stdin)
+        stdin = sealed_file(request.stdin)
         stack.callback(os.close, stdin)
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         for descriptor in (out, err):
@@ -107,28 +106,6 @@ def watch_program(backend: Backend, request: Request, closed: threading.Event, s
             backend.close()
             raise WorkerLostError(f"a run did not end within {_END_S:g} seconds of being killed")
         return _ran(watching, run.end(), tells_start=backend.tells_start)
-
-
-def _sealed(data: bytes) -> int:
-    """A descriptor from which data can be read, and that nobody can write to."""
-    if not hasattr(os, "memfd_create"):
-        return _unnamed(data)
-    import fcntl  # Windows has none, and imports this module
-
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-    return descriptor
-
-
-def _unnamed(data: bytes) -> int:
-    """A descriptor of a file without a name."""
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
-        return os.dup(file.fileno())
 
 
 class _Watch:
@@ -157,9 +134,11 @@ class _Watch:
 
     @property
     def was_asleep(self) -> bool:
-        """It slept for more than half of its wall seconds, or for longer than it may."""
-        slept_s = self.usage.slept_s if self.usage else 0.0
-        return slept_s > min(self.request.sleep_s, self.request.wall_s / 2)
+        """It slept for longer than it may, or was waiting for anything but a core for half of its wall seconds."""
+        if self.usage is None:
+            return False
+        waited_s = self.usage.slept_s + self.usage.disk_s  # a program can have a disk read without end
+        return self.usage.slept_s > self.request.sleep_s or waited_s > self.request.wall_s / 2
 
     def until_end(self) -> bool:
         """Watch until the run has ended; False when it does not end though it was killed."""

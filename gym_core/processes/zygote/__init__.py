@@ -1,6 +1,7 @@
 """The zygote: a clean interpreter that forks the processes of all other rooms, each killable with what it starts."""
 
-from gym_core.processes.zygote.client import Child, End, RefusedError, Zygote, import_path
+from gym_core.processes.zygote.child import Child, End
+from gym_core.processes.zygote.client import RefusedError, Zygote, import_path
 from gym_core.processes.zygote.environment import allowed_environment
 from gym_core.processes.zygote.forks import forget_in_forks
 from gym_core.processes.zygote.platform import missing

@@ -12,18 +12,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gym_core.errors import WorkerLostError
+from gym_core.processes.zygote.child import MESSAGE_BYTES, START_S, Child
 from gym_core.processes.zygote.forks import forget_in_forks
 from gym_core.processes.zygote.platform import missing
 
-_START_S = 300.0  # for imports
 _END_S = 10.0
 _TICK_MS = 20
-_MESSAGE_BYTES = 1 << 16
 # Its packages are stand-ins: what they would import, every process would be forked with.
 BOOT = """
 import json, sys, types
@@ -38,26 +36,6 @@ _SERVE = "from gym_core.processes.zygote.server import serve\nserve(settings)\n"
 
 class RefusedError(Exception):
     """A way to isolate is not permitted on this machine, or lacks something."""
-
-
-@dataclass(frozen=True)
-class End:
-    """How a process ended.
-
-    Attributes:
-        exit_status: Negative for a signal.
-        cpu_s: CPU seconds of the process, and of those it started and waited for.
-        limit: The limit for which the kernel killed it.
-        is_lost: It was killed by the kernel for want of memory, or by an outsider; where nothing isolates it, perhaps
-            by itself.
-        problem: Why it could not be started; then the rest says nothing.
-    """
-
-    exit_status: int = 0
-    cpu_s: float = 0.0
-    limit: Literal["cpu"] | None = None
-    is_lost: bool = False
-    problem: str | None = None
 
 
 class Zygote:
@@ -193,84 +171,23 @@ class Zygote:
             raise WorkerLostError(f"the zygote is gone: {error}") from error
 
     def _receive(self, check: Callable[[], None]) -> dict[str, Any]:
-        deadline_s = time.monotonic() + _START_S
+        deadline_s = time.monotonic() + START_S
         while not self._control_poll.poll(_TICK_MS):
             try:
                 check()
                 if time.monotonic() > deadline_s:
-                    raise WorkerLostError(f"an import took longer than {_START_S:g} seconds")
+                    raise WorkerLostError(f"an import took longer than {START_S:g} seconds")
             except BaseException:
                 self.close()
                 raise
         message = b""
         with suppress(OSError):  # it was killed before it had read what it was sent
-            message = self._control.recv(_MESSAGE_BYTES)
+            message = self._control.recv(MESSAGE_BYTES)
         if not message:
             self.close()
             raise WorkerLostError("the zygote died")
         answer: dict[str, Any] = json.loads(message)
         return answer
-
-
-class Child:
-    """A process that a zygote was told to fork; for one thread.
-
-    Attributes:
-        pid: Its number, in the pid namespace of the caller.
-    """
-
-    def __init__(self, status: socket.socket, limits: Mapping[str, float]) -> None:
-        self._status = status
-        self._limits = limits
-        self._is_killed = False
-        status.settimeout(_START_S)
-        self.pid = self._receive_pid()
-
-    def fileno(self) -> int:
-        """A descriptor that becomes readable when the process has ended."""
-        return self._status.fileno()
-
-    def kill(self) -> None:
-        """Have the process killed with all that it has started; it then ends."""
-        self._is_killed = True
-        with suppress(OSError):
-            self._status.shutdown(socket.SHUT_WR)
-
-    def end(self) -> End:
-        """How it ended; called once, after it did."""
-        message = b""
-        with suppress(OSError):
-            message = self._status.recv(_MESSAGE_BYTES)
-        if not message:
-            return End(problem="its zygote died")
-        report = json.loads(message)
-        if "problem" in report:
-            return End(problem=report["problem"])
-        status, cpu_s = report["exit_status"], report["cpu_s"]
-        has_met_limit = status in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_s >= self._limits.get("cpu_s", cpu_s + 1)
-        is_lost = status == -signal.SIGKILL and not has_met_limit and not self._is_killed
-        return End(status, cpu_s, "cpu" if has_met_limit and not self._is_killed else None, is_lost)
-
-    def close(self) -> None:
-        """Kill the process if it has not ended, and free what it holds."""
-        self.kill()
-        self._status.close()
-
-    def forget(self) -> None:
-        """Leave the process to the one that this process was forked from."""
-        self._status.close()
-
-    def _receive_pid(self) -> int:
-        """The number of the process, by a descriptor of it, since the zygote knows it by another number."""
-        descriptors: list[int] = []
-        with suppress(OSError):
-            _, descriptors, _, _ = socket.recv_fds(self._status, 16, 1)
-        if not descriptors:
-            self._status.close()
-            raise WorkerLostError("the zygote died")
-        information = Path(f"/proc/self/fdinfo/{descriptors[0]}").read_text(encoding="ascii")
-        os.close(descriptors[0])
-        return int(next(line.split()[1] for line in information.splitlines() if line.startswith("Pid:")))
 
 
 def import_path() -> list[str]:

@@ -5,7 +5,6 @@ it isolates, it is the first process of a pid namespace, so that all others end 
 orphans of the processes it forked, and kills them.
 """
 
-import gc
 import importlib
 import json
 import os
@@ -13,35 +12,24 @@ import select
 import shutil
 import signal
 import socket
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, NoReturn
 
 from gym_core.processes.kernel import (
     CLONE_NEWPID,
     Host,
     adopt_orphans,
-    die_with_parent,
     enter_namespaces,
-    filter_system_calls,
     hide_host,
-    isolate_run,
-    limit_kernel_memory,
     mapped_bytes,
-    set_limits,
     set_pid_namespace,
     unshare,
 )
-
-Entry = Callable[[Any, list[int]], object]
-"""What a forked process runs: it takes its settings, as JSON holds them, and the descriptors it was given."""
-
-MESSAGE_BYTES = 1 << 16
-_MOST_DESCRIPTORS = 16
+from gym_core.processes.zygote.imports import Entry, describe, freeze, has_threads, load, load_entries
+from gym_core.processes.zygote.newborn import MESSAGE_BYTES, MOST_DESCRIPTORS, Newborn
 
 
 @dataclass(frozen=True)
@@ -65,16 +53,14 @@ def serve(settings: Mapping[str, Any]) -> NoReturn:
     parent = os.pidfd_open(os.getppid())
     host, module = None, None
     try:
-        entries = {name: _find(name) for name in settings["entries"]}
-        for name in [name for name in sys.modules if name.partition(".")[0] == "gym_core"]:
-            del sys.modules[name]  # they are the zygote's, and stand in the way of the whole package
+        entries = load_entries(settings["entries"])
         if settings["isolate"]:
             host = enter_namespaces()
         else:
             adopt_orphans()
         for module in settings["modules"]:
             importlib.import_module(module)
-            if _has_threads():
+            if has_threads():
                 raise RuntimeError("it has started threads, which a fork would break")
         module = None
         if host:
@@ -82,7 +68,7 @@ def serve(settings: Mapping[str, Any]) -> NoReturn:
     except BaseException as error:  # the process boundary: whatever it is, the caller is told
         control.send(json.dumps({"problem": describe(error), "module": module}).encode())
         os._exit(1)
-    _freeze()
+    freeze()
     control.send(b"{}")
     _Zygote(control, parent, host, entries, settings).serve()
 
@@ -125,7 +111,7 @@ class _Zygote:
                         self._kill(process)
 
     def _receive(self) -> None:
-        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, _MOST_DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, MOST_DESCRIPTORS)
         if not message:
             self._leave()
         request = json.loads(message)
@@ -133,7 +119,7 @@ class _Zygote:
             if self._spare:
                 self._end(self._spare)
                 self._spare = None
-            self._control.send(json.dumps(_import(request["import"], request["path"])).encode())
+            self._control.send(json.dumps(load(request["import"], request["path"])).encode())
         else:
             self._start(message, descriptors)
 
@@ -162,53 +148,11 @@ class _Zygote:
             directory = tempfile.mkdtemp(prefix="gym-sandbox-")
         pid = os.fork()
         if pid == 0:
-            self._become(theirs, directory, mapped, zygote)
+            Newborn(theirs, self._host, mapped, zygote).live(self._entries, directory, self._box_bytes or 0)
         theirs.close()
         if self._host:
             set_pid_namespace(self._host.pid_namespace)
         return _Process(pid, os.pidfd_open(pid), ours, directory)
-
-    def _become(self, channel: socket.socket, directory: str | None, mapped: int, zygote: int) -> NoReturn:
-        """Isolate this process, wait for what it is to run, and run it."""
-        problem = ""
-        try:
-            self._isolate(channel, directory)
-        except BaseException as error:  # the caller is told, for nothing of its own has run
-            problem = describe(error)
-        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, _MOST_DESCRIPTORS)
-        if not message or (not self._host and os.getppid() != zygote):
-            os._exit(0)
-        channel.close()
-        status = socket.socket(fileno=descriptors.pop())
-        request = json.loads(message)
-        try:
-            set_limits(request["limits"], mapped)
-            if self._host:
-                limit_kernel_memory()
-                filter_system_calls(self._host.call_filter)
-        except BaseException as error:
-            problem = problem or describe(error)
-        if problem:
-            status.send(json.dumps({"problem": problem}).encode())
-            os._exit(1)
-        status.close()
-        exit_status = 1
-        try:
-            self._entries[request["entry"]](request["settings"], descriptors)
-            exit_status = 0
-        finally:
-            os._exit(exit_status)
-
-    def _isolate(self, channel: socket.socket, directory: str | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        _close_all_but({channel.fileno(), *([self._host.proc] if self._host else [])})
-        if self._host:
-            isolate_run(self._host, self._box_bytes or 0)
-        else:
-            die_with_parent(signal.SIGKILL)
-            os.setsid()
-            adopt_orphans()
-            os.chdir(directory or ".")
 
     @property
     def _proc(self) -> int | None:
@@ -267,45 +211,7 @@ class _Zygote:
         os._exit(0)
 
 
-def describe(error: BaseException) -> str:
-    """The type and text of an exception."""
-    return f"{type(error).__name__}: {error}"[:1000]
-
-
-def _find(name: str) -> Entry:
-    module, _, attribute = name.partition(":")
-    entry: Entry = attrgetter(attribute)(importlib.import_module(module))
-    return entry
-
-
-def _import(name: str, path: list[str]) -> dict[str, Any]:
-    problem, sys.path[:] = None, path
-    try:
-        importlib.import_module(name)
-    except BaseException as error:  # the process boundary: whatever it is, the caller is told
-        problem = describe(error)
-    _freeze()
-    return {"problem": problem, "threads": _has_threads()}
-
-
-def _freeze() -> None:
-    gc.collect()
-    gc.freeze()  # or the collector of a forked process would copy every page
-
-
-def _has_threads() -> bool:
-    return len(os.listdir("/proc/self/task")) > 1
-
-
 def _children() -> set[int]:
     pid = os.getpid()
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return {int(child) for child in file.read().split()}
-
-
-def _close_all_but(kept: set[int]) -> None:
-    start = 3
-    for descriptor in sorted(kept):
-        os.closerange(start, descriptor)
-        start = descriptor + 1
-    os.closerange(start, os.sysconf("SC_OPEN_MAX"))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes.zygote.client import BOOT, End, import_path, packages
+from gym_core.processes.zygote.child import End
+from gym_core.processes.zygote.client import BOOT, import_path, packages
 
 _RUN = """
 from importlib import import_module

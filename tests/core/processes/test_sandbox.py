@@ -209,6 +209,12 @@ async def test_no_program_chooses_to_be_lost(sandbox: Sandbox) -> None:
     assert (await sandbox.run(code + "raise SystemExit(3)")).exit_status == 3
 
 
+@isolated
+async def test_no_run_kills_another_by_its_process_group(small: Sandbox) -> None:
+    await small.run("import os, time; time.sleep(0.1); os.kill(0, 9)")
+    assert (await small.run("print(1)")).ok  # in a process that was forked before the other one ended
+
+
 @pytest.mark.slow
 async def test_sleeping_runs_keep_no_other_from_running() -> None:
     sandbox = Sandbox(isolation="none" if REFUSAL else "namespaces", size=1)

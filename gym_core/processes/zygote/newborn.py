@@ -1,0 +1,98 @@
+"""The first steps of a forked process, before what it was forked for."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from typing import NoReturn
+
+from gym_core.processes.kernel import (
+    Host,
+    adopt_orphans,
+    die_with_parent,
+    filter_system_calls,
+    isolate_run,
+    limit_kernel_memory,
+    set_limits,
+)
+from gym_core.processes.zygote.imports import Entry, describe
+
+MESSAGE_BYTES = 1 << 16
+MOST_DESCRIPTORS = 16
+
+
+class Newborn:
+    """This process, just forked: it isolates itself, waits for what it is to run, and runs it.
+
+    Args:
+        channel: Where that is told.
+        host: What isolates it; None where nothing does.
+        mapped_bytes: Address space that the zygote has mapped.
+        zygote: The zygote's process number.
+    """
+
+    def __init__(self, channel: socket.socket, host: Host | None, mapped_bytes: int, zygote: int) -> None:
+        self._channel = channel
+        self._host = host
+        self._mapped_bytes = mapped_bytes
+        self._zygote = zygote
+
+    def live(self, entries: Mapping[str, Entry], directory: str | None, box_bytes: int) -> NoReturn:
+        """Run one of the entries, and end.
+
+        Args:
+            entries: By name.
+            directory: Its current one where nothing isolates it; None for the zygote's.
+            box_bytes: Size of its directory where it is isolated.
+        """
+        problem = ""
+        try:
+            self._isolate(directory, box_bytes)
+        except BaseException as error:  # the caller is told, for nothing of its own has run
+            problem = describe(error)
+        message, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, MOST_DESCRIPTORS)
+        if not message or (not self._host and os.getppid() != self._zygote):
+            os._exit(0)
+        self._channel.close()
+        status = socket.socket(fileno=descriptors.pop())
+        request = json.loads(message)
+        try:
+            self._limit(request["limits"])
+        except BaseException as error:
+            problem = problem or describe(error)
+        if problem:
+            status.send(json.dumps({"problem": problem}).encode())
+            os._exit(1)
+        status.close()
+        exit_status = 1
+        try:
+            entries[request["entry"]](request["settings"], descriptors)
+            exit_status = 0
+        finally:
+            os._exit(exit_status)
+
+    def _isolate(self, directory: str | None, box_bytes: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _close_all_but({self._channel.fileno(), *([self._host.proc] if self._host else [])})
+        os.setsid()  # process groups span pid namespaces: kill(0, SIGKILL) would end others that the zygote forked
+        if self._host:
+            isolate_run(self._host, box_bytes)
+        else:
+            die_with_parent(signal.SIGKILL)
+            adopt_orphans()
+            os.chdir(directory or ".")
+
+    def _limit(self, limits: Mapping[str, float]) -> None:
+        set_limits(limits, self._mapped_bytes)
+        if self._host:
+            limit_kernel_memory()
+            filter_system_calls(self._host.call_filter)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    start = 3
+    for descriptor in sorted(kept):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
