@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gym_core.processes.environments.host import EnvironmentHost
 
 DESCRIPTORS = 128
-"""The most channels in one message at the door."""
+"""The most channels in one message."""
 
 
 def live(settings: dict[str, Any], descriptors: list[int]) -> None:
@@ -23,9 +23,9 @@ def live(settings: dict[str, Any], descriptors: list[int]) -> None:
 
     Args:
         settings: `main`, how to import the parent's main module, or None; `places`, their number; `outlives`, whether
-            this process has to see by itself that its parent is gone.
-        descriptors: Of a file with the pickled environment, of a socket that gives the channels of the places, and
-            of standard output and standard error.
+            this process must notice itself that its parent is gone.
+        descriptors: Descriptors of a file with the pickled environment, of a socket that sends the channels of the
+            places, and of standard output and standard error.
     """
     from gym_core.processes.environments.host import EnvironmentHost
 
@@ -39,13 +39,13 @@ def live(settings: dict[str, Any], descriptors: list[int]) -> None:
     threads = [threading.Thread(target=_serve, args=(host, channel), daemon=True) for channel in channels[1:]]
     for thread in threads:
         thread.start()
-    _serve(host, channels[0])  # in the main thread, which some libraries ask for
+    _serve(host, channels[0])  # in the main thread, which some libraries require
     for thread in threads:
         thread.join()
 
 
 def _serve(host: EnvironmentHost, channel: socket.socket) -> None:
-    """Answer the requests for one place, in one thread, since what a sync hook makes may be bound to its thread."""
+    """Answer the requests for one place, in one thread, since objects of a sync hook may be bound to its thread."""
     from gym_core.processes.environments.frames import CHUNK_BYTES, Frames, frame
     from gym_core.processes.environments.host import HostedEnvironment, broken
 
@@ -54,10 +54,10 @@ def _serve(host: EnvironmentHost, channel: socket.socket) -> None:
         frames.add(chunk)
         while (body := frames.take()) is not None:
             if not body:
-                continue  # the request to stop a hook that had ended
+                continue  # the request to stop a hook that has already ended
             try:
                 answer = frame(environment.answer(*pickle.loads(body)))
-            except Exception as error:  # the process boundary: what the author's objects raise when they are pickled
+            except Exception as error:  # the process boundary: pickling the author's objects may raise anything
                 answer = frame(broken(error))
             if os.getpid() != pid:
                 os._exit(0)  # the hook forked; only one of the two may answer
@@ -83,7 +83,7 @@ def _channels(door: socket.socket, count: int) -> list[socket.socket]:
 
 
 def _end_with_parent(door: socket.socket) -> None:
-    door.recv(1)  # nothing more is said
+    door.recv(1)  # nothing more will come
     os.killpg(0, signal.SIGKILL)
 
 

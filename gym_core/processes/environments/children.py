@@ -1,4 +1,4 @@
-"""Children: the processes where environments live, seen from the parent."""
+"""Children: the processes in which environments live, seen from the parent."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Protocol
 from gym_core.processes.environments.places import ChildPlace
 
 GRACE_S = 30.0
-"""Seconds that the other environments of a child have left to end when it is given up."""
+"""Seconds that a child's other environments get to end when it is given up."""
 
 _FATE_S = 2.0
 
 
 class Process(Protocol):
-    """A process that was started; for one thread at a time."""
+    """A started process; for one thread at a time."""
 
     def kill(self) -> None:
-        """Kill it with all that it has started."""
+        """Kill it with everything that it has started."""
 
     def close(self) -> None:
-        """Kill it, and free what this holds."""
+        """Kill it and free its resources."""
 
     def forget(self) -> None:
         """Leave it to the process that this one was forked from."""
@@ -38,33 +38,33 @@ class Process(Protocol):
 
 
 Start = Callable[[list[socket.socket]], Process]
-"""Starts a process that serves a place at each of these sockets; it may block."""
+"""Start a process that serves one place per socket; this may block."""
 
 
 class Keeper(Protocol):
-    """What has children."""
+    """An owner of children."""
 
     lock: threading.RLock
-    """Is held by whoever changes a child."""
+    """The lock to hold while changing a child."""
 
     def changed(self) -> None:
-        """Called, with the lock, when a child has a free place again, or is given up."""
+        """Note that a child has a free place again, or is given up; called with the lock held."""
 
     def asking(self) -> AbstractContextManager[None]:
         """Entered while a request is under way."""
 
 
 class Child:
-    """A child process with places. It starts in the background, and what it is asked meanwhile waits for it.
+    """A child process with places. It starts in the background, and requests wait until it has started.
 
     Args:
-        keeper: Its owner.
-        start: Starts the process.
-        places: The number of its places.
+        keeper: Owner of the child.
+        start: Function that starts the process.
+        places: Number of places.
 
     Attributes:
-        living: The number of places that are taken.
-        is_given_up: It takes no more environments.
+        living: Number of places that are taken.
+        is_given_up: Whether it takes no more environments.
     """
 
     def __init__(self, keeper: Keeper, start: Start, places: int) -> None:
@@ -72,7 +72,7 @@ class Child:
         self.living = 0
         self.is_given_up = False
         self._lock = keeper.lock
-        self._keeper = weakref.ref(keeper)  # which ends its children when nobody has it any more
+        self._keeper = weakref.ref(keeper)  # the keeper ends its children when it is no longer referenced
         self._near, self._far = [near for near, _ in pairs], [far for _, far in pairs]
         for near in self._near:
             near.setblocking(False)
@@ -86,12 +86,12 @@ class Child:
 
     @property
     def is_free(self) -> bool:
-        """It has a place for another environment."""
+        """Whether it has a place for another environment."""
         return bool(self._free)
 
     def take(self) -> ChildPlace | None:
-        """A free place; None where the process is found dead, and given up."""
-        if _is_readable(self._free[-1]):  # it has nothing to say
+        """A free place; None if the process turns out to be dead, and is given up."""
+        if _is_readable(self._free[-1]):  # an idle child sends nothing
             self._give_up()
             return None
         self.living += 1
@@ -112,14 +112,14 @@ class Child:
             self._tell_keeper()
 
     def lose(self) -> None:
-        """Give up the process, for a place in it is lost; it ends with its other environments, or after a grace."""
+        """Give up the process because a place in it is lost; it ends with its other environments, or after a grace."""
         with self._lock:
             self.living -= 1
             self._give_up()
             self._tell_keeper()
 
     def abandon(self, channel: socket.socket, *, is_living: bool) -> None:
-        """Have a place left or lost by `sweep`; for the garbage collector, which may run with the lock held."""
+        """Let `sweep` free or give up a place; for the garbage collector, which may run with the lock held."""
         self._abandoned.append((channel, is_living))
 
     def sweep(self) -> None:
@@ -133,13 +133,13 @@ class Child:
                 self.leave(channel)
 
     def kill(self) -> None:
-        """End the process with all that lives in it; for any thread."""
+        """End the process with everything that lives in it; for any thread."""
         with self._lock:
             self.is_given_up = self._is_killed = True
             if self._grace:
                 self._grace.cancel()
             if self._process and self.living:
-                self._process.kill()  # the episodes are going to ask for its fate
+                self._process.kill()  # the episodes will ask how it ended
             elif self._process:
                 self._process.close()
 
@@ -155,13 +155,13 @@ class Child:
         return "closed its connection"
 
     def close(self) -> None:
-        """End the process when nothing uses this any more."""
+        """End the process when this is no longer used."""
         for channel in self._free:
             channel.close()
         self.kill()
 
     def forget(self) -> None:
-        """Leave the process to the one that has started it, which this one was forked from."""
+        """Leave the process to the one that started it, from which this one was forked."""
         for channel in (*self._near, *self._far):
             channel.close()
         if self._process:
@@ -186,7 +186,7 @@ class Child:
         process, problem = None, None
         try:
             process = start(self._far)
-        except Exception as error:  # the thread's boundary: whatever it is, the episodes are told
+        except Exception as error:  # the thread's boundary: the episodes are told of any failure
             problem = f"could not be started: {error}"
         with self._lock:
             self._process, self._problem = process, problem

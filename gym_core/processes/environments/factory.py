@@ -19,7 +19,7 @@ from gym_core.processes.environments.proxy import RemoteEnvironment
 
 
 class Home:
-    """The children of an environment. Copies of it, pickled and forked ones too, share those of their process."""
+    """The children of an environment. Its copies, even pickled and forked ones, share those of their process."""
 
     def __init__(
         self, env: EnvironmentFactory, count: int, episodes: int, variables: tuple[str, ...], key: str
@@ -35,7 +35,7 @@ class Home:
         """The children of this process.
 
         Raises:
-            EnvironmentSpecError: This process is a child itself, which imports the main module of its parent.
+            EnvironmentSpecError: This process is itself a child that is importing the main module of its parent.
         """
         check_not_importing()
         if self._pool is None:
@@ -53,12 +53,12 @@ class InProcesses:
 
     @property
     def name(self) -> str:
-        """The environment's."""
+        """The name of the environment."""
         return self.env.name
 
     @property
     def tasks(self) -> Iterable[Task]:
-        """The environment's, made in this process."""
+        """The tasks of the environment, made in this process."""
         return self.env.tasks
 
     def __call__(self, task: Task, /) -> Environment:
@@ -73,22 +73,22 @@ def in_processes(
     episodes: int = 1,
     variables: Sequence[str] = (),
 ) -> EnvironmentFactory:
-    """The same environment, with its episodes in child processes, where they may block, hang or die.
+    """Move the episodes of an environment to child processes, where they may block, hang or die.
 
-    `setup`, tools, `respond`, `verify`, `verify_group` and `close` run in a child; the constructor runs here as well,
-    for what is known of an environment before `setup`. Sync hooks of an episode run in one thread, which is the main
-    thread of its child unless `episodes` is greater than 1. A hook that does not stop when its time is up ends with its
-    child. A child that dies costs its own episodes only, which then have no reward, and is replaced.
+    `setup`, tools, `respond`, `verify`, `verify_group` and `close` run in a child. The constructor also runs here, for
+    what must be known before `setup`. The sync hooks of an episode run in one thread, which is the main thread of its
+    child unless `episodes` is greater than 1. A hook that does not stop when its time is up is killed with its child. A
+    child that dies costs only its own episodes, which then have no reward, and is replaced.
 
-    Children are started when they are needed, and end with the environment or with this process. Episodes that find no
-    place wait in `setup`. Each process that plays, such as a rank, has children of its own.
+    Children are started on demand, and end with the environment or with this process. Episodes without a place wait in
+    `setup`. Each process that plays, such as a rank, has its own children.
 
     Args:
-        env: An environment class, a factory, a mix, or a list of them, which can be pickled; it is trusted.
-        count: The most children at a time.
-        episodes: The most episodes that live in a child at a time.
-        variables: Names of environment variables that the children get, beside usual ones like `PATH`; keys of an API,
-            for example.
+        env: Environment class, factory or mix, or a list of them; picklable and trusted.
+        count: Most children at the same time.
+        episodes: Most episodes that live in one child at the same time.
+        variables: Names of environment variables that the children get in addition to the usual ones like `PATH`, such
+            as API keys.
 
     Raises:
         EnvironmentSpecError: Child processes can't find the environment, or a number is not positive.
@@ -107,12 +107,12 @@ def in_processes(
 
 
 def _check_findable(env: EnvironmentFactory) -> None:
-    """Raise EnvironmentSpecError where a child process could not have the environment."""
+    """Raise EnvironmentSpecError if a child process can't get the environment."""
     if not hasattr(socket, "send_fds"):
         raise EnvironmentSpecError("in_processes is for Linux, macOS and other POSIX systems; on Windows, use WSL")
     try:
         payload = pickle.dumps(env)
-    except Exception as error:  # whatever `__reduce__` of the author's objects raises
+    except Exception as error:  # `__reduce__` of the author's objects may raise anything
         raise EnvironmentSpecError(
             f"environment {env.name!r} can't be pickled for child processes, as a class at the top level of a module "
             f"can: {error}"

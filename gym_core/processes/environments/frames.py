@@ -10,31 +10,31 @@ _LENGTH = struct.Struct("!Q")
 CHUNK_BYTES = 1 << 16
 
 STOP = _LENGTH.pack(0)
-"""The empty frame, which asks for the running hook to be stopped."""
+"""The empty frame, which asks to stop the running hook."""
 
 
 def frame(message: object) -> bytes:
-    """The frame of a message.
+    """Make the frame of a message.
 
     Raises:
-        Exception: It can't be pickled.
+        Exception: The message can't be pickled.
     """
     body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return _LENGTH.pack(len(body)) + body
 
 
 class Frames:
-    """The bodies of frames, taken out of what was received."""
+    """Takes the bodies of frames out of received bytes."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
     def add(self, chunk: bytes) -> None:
-        """Take what was received next."""
+        """Add received bytes."""
         self._received += chunk
 
     def take(self) -> bytes | None:
-        """The body of the next frame, or None where it is not complete yet."""
+        """The body of the next frame, or None if it is not complete yet."""
         start = _LENGTH.size
         if len(self._received) < start:
             return None

@@ -1,4 +1,4 @@
-"""The host: makes and runs environments in the process where they live."""
+"""The host: makes and runs environments in the process in which they live."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a hook gave, and what its episode must know of the environment after it.
+    """The result of a hook, and the state of the environment that its episode must know.
 
     Attributes:
-        kind: Whether `value` is the hook's, or says that a tool refused or that the hook broke.
-        value: What the hook returned; else a sentence.
-        trace: The traceback, where the hook broke.
+        kind: Whether the hook returned, a tool refused, or the hook broke.
+        value: Result of the hook; a sentence if it refused or broke.
+        trace: Traceback, if the hook broke.
         facts: `done`, `max_turns` and `tool_timeout_s` of the environment.
-        tools: The schemas of its tools, where they have changed.
+        tools: Schemas of the tools, if they have changed.
     """
 
     kind: Literal["value", "refused", "broken"]
@@ -45,7 +45,7 @@ class EnvironmentHost:
     """Runs environments in its process; for any number of threads.
 
     Args:
-        load: Gives what opens the environments. Called anew until it has succeeded.
+        load: Function that loads the factory of the environments; called again until it succeeds.
     """
 
     def __init__(self, load: Callable[[], EnvironmentFactory]) -> None:
@@ -56,14 +56,14 @@ class EnvironmentHost:
 
     @property
     def env(self) -> EnvironmentFactory:
-        """What opens the environments."""
+        """The factory of the environments."""
         with self._lock:
             self._env = self._env or self._load()
             return self._env
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of all async hooks; it has a thread of its own, so that sync hooks never hold it up."""
+        """The loop of all async hooks, in a thread of its own, so that sync hooks never hold it up."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -72,11 +72,11 @@ class EnvironmentHost:
 
 
 class HostedEnvironment:
-    """The environment of one episode at a time; its sync hooks run in the thread that asks for them.
+    """The environment of one episode at a time; its sync hooks run in the calling thread.
 
     Args:
-        host: Where it lives.
-        stop: A descriptor that becomes readable when the running async hook shall be cancelled.
+        host: Host in which it lives.
+        stop: Descriptor that becomes readable when the running async hook is to be cancelled.
     """
 
     def __init__(self, host: EnvironmentHost, stop: int | None = None) -> None:
@@ -131,7 +131,7 @@ class HostedEnvironment:
         return self._env
 
     def _state(self) -> dict[str, Any]:
-        """What an answer says of the environment."""
+        """The facts about the environment in an answer."""
         if (env := self._env) is None:
             return {}
         tools, shown = list(env.tools.values()), self._shown
@@ -143,7 +143,7 @@ class HostedEnvironment:
         }
 
     def _value(self, result: Any) -> Any:
-        """What a hook gives, sync or async."""
+        """The result of a hook, sync or async."""
         if not inspect.isawaitable(result):
             return result
         return asyncio.run_coroutine_threadsafe(self._awaited(result), self._host.loop).result()
@@ -169,7 +169,7 @@ class HostedEnvironment:
 
 def broken(error: BaseException) -> Answer:
     """The answer of a hook that raised."""
-    trace = traceback.TracebackException.from_exception(error)  # which no `__str__` that raises can break
+    trace = traceback.TracebackException.from_exception(error)  # even if `__str__` raises
     if isinstance(error, asyncio.CancelledError | concurrent.futures.CancelledError):
         sentence = "something it waited for was cancelled"
     elif isinstance(error, EpisodeError):
@@ -183,5 +183,5 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         try:
             loop.run_forever()
-        except BaseException as error:  # a task that an environment has started raised SystemExit
+        except BaseException as error:  # a task started by an environment raised SystemExit
             _log.warning("a task in the process of an environment ended with %r", error, exc_info=error)

@@ -1,4 +1,4 @@
-"""The launcher: starts the processes where environments live."""
+"""The launcher: starts the processes in which environments live."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ class Launcher:
     """Starts children; for one thread at a time.
 
     Args:
-        env: What opens the environments; pickled for the children.
-        variables: Names of further environment variables of the children.
+        env: Factory of the environments; pickled for the children.
+        variables: Names of further environment variables for the children.
     """
 
     def __init__(self, env: EnvironmentFactory, variables: Sequence[str]) -> None:
         payload = pickle.dumps(env)
-        self._payload, path = tempfile.mkstemp()  # which all children read, as they start
+        self._payload, path = tempfile.mkstemp()  # all children read it when they start
         os.unlink(path)
         with open(self._payload, "wb", closefd=False) as file:
             file.write(payload)
         self._main = find_main() if needs_main(payload) else None
         self._modules = sorted({_module(member) for member in members(env).values()} - {"__main__"})
         self._variables = variables
-        self._lock = threading.RLock()  # the garbage collector may close this while it starts a process
+        self._lock = threading.RLock()  # the garbage collector may close this while a process starts
         self._is_closed = False
         self._zygote: Zygote | Spawner | None = None
         forget_in_forks(self)
 
     def start(self, channels: list[socket.socket]) -> Process:
-        """Start a process that serves a place at each of these sockets.
+        """Start a process that serves one place per socket.
 
         Raises:
-            WorkerLostError: It can't be started.
+            WorkerLostError: The process can't be started.
         """
         door, theirs = socket.socketpair()
         with contextlib.ExitStack() as stack, theirs, self._lock:
@@ -87,7 +87,7 @@ class Launcher:
                 self._zygote.close()
 
     def forget(self) -> None:
-        """Leave the zygote to the process that this one was forked from."""
+        """Leave the zygote to the process from which this one was forked."""
         self._lock = threading.RLock()
         self._zygote = None
 
@@ -102,7 +102,7 @@ class Launcher:
         return self._zygote.fork(_ENTRY, settings, descriptors)
 
     def _made(self) -> Zygote | Spawner:
-        """A zygote with the modules of the environments; without, where a process with them can't be forked."""
+        """A zygote with the modules of the environments; without them if they can't be imported before a fork."""
         if missing():
             return Spawner([_ENTRY], env=allowed_environment(self._variables))
         make = partial(Zygote, [_ENTRY], [_HOST], env=allowed_environment(self._variables))
@@ -111,13 +111,13 @@ class Launcher:
             if not any(zygote.load(module) for module in self._modules):
                 return zygote
         except WorkerLostError:
-            pass  # which the host says, with a traceback
+            pass  # the host reports it, with a traceback
         zygote.close()
         return make()
 
 
 class _Started:
-    """A child, and the socket whose end tells it that its parent is gone."""
+    """A child, and the socket that closes when its parent is gone."""
 
     def __init__(self, child: Child | Spawned, door: socket.socket) -> None:
         self._child = child
@@ -149,7 +149,7 @@ class _Started:
 
 
 def _output(number: int) -> int:
-    """A copy of standard output or standard error, for a child that has other numbers for what it is given."""
+    """A copy of standard output or standard error, for a child in which descriptors get other numbers."""
     try:
         return os.dup(number)
     except OSError:  # it is closed

@@ -1,4 +1,4 @@
-"""The script that runs: a child imports it as a module, to find an environment that is defined there."""
+"""The running script, which a child imports as a module to find an environment defined there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PLAYS_ON_IMPORT = (
     "the main module plays episodes when it is imported, as child processes do to find the environment: "
     "put that under `if __name__ == '__main__':`, or the environment into a module of its own"
 )
-_CHILDS_NAME = "__mp_main__"  # as `multiprocessing` has it
+_CHILDS_NAME = "__mp_main__"  # the name that `multiprocessing` uses
 
 
 @dataclass
@@ -32,7 +32,7 @@ def needs_main(payload: bytes) -> bool:
 
 
 def find_main() -> tuple[str, str] | None:
-    """How another process can import the main module of this one; None where it can't, as in a notebook."""
+    """How another process can import the main module of this one; None if it can't, as in a notebook."""
     main = sys.modules["__main__"]
     if (spec := getattr(main, "__spec__", None)) is not None:
         return "module", str(spec.name)
@@ -44,11 +44,11 @@ def import_main(kind: str, place: str) -> None:
     """Import the main module of another process, once, under a name for which its last lines do not run.
 
     Args:
-        kind: "module" or "path".
-        place: The module's name or path.
+        kind: Kind of `place`: "module" or "path".
+        place: Name or path of the module.
 
     Raises:
-        EnvironmentSpecError: It has tried to play episodes in processes.
+        EnvironmentSpecError: The module tried to play episodes in processes.
     """
     if _CHILDS_NAME in sys.modules:
         return
@@ -59,13 +59,13 @@ def import_main(kind: str, place: str) -> None:
         module.__dict__.update(run(place, run_name=_CHILDS_NAME))
     finally:
         _import.is_running = False
-        if _import.has_played:  # and has failed, in whatever way
+        if _import.has_played:  # and failed
             raise EnvironmentSpecError(_PLAYS_ON_IMPORT)
     sys.modules["__main__"] = sys.modules[_CHILDS_NAME] = module
 
 
 def check_not_importing() -> None:
-    """See that no episode is about to be played while this process, a child, imports the main module of its parent.
+    """Check that no episode is played while this process, a child, imports the main module of its parent.
 
     Raises:
         EnvironmentSpecError: It is.

@@ -1,4 +1,4 @@
-"""Places in child processes: an environment at a time lives in each, and is asked through a socket."""
+"""Places in child processes: one environment at a time lives in each, and is called through a socket."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gym_core.processes.environments.host import Answer, Hook
 from gym_core.processes.environments.proxy import UnheardError
 
 STOP_S = 1.0
-"""Seconds in which a hook must stop once it is asked to; then its process is given up."""
+"""Seconds that a hook gets to stop when asked to; then its process is given up."""
 
 
 class Owner(Protocol):
-    """The child that a place is in."""
+    """The child that contains a place."""
 
     def asking(self) -> AbstractContextManager[None]:
         """Entered while a request is under way."""
@@ -28,17 +28,17 @@ class Owner(Protocol):
         """Have a place again for another environment."""
 
     def lose(self) -> None:
-        """Give up the process, for a place in it is lost."""
+        """Give up the process because a place in it is lost."""
 
     def abandon(self, channel: socket.socket, *, is_living: bool) -> None:
-        """Have a place left, or lost where an environment lives in it, by and by."""
+        """Free a place later, or give it up if an environment lives in it."""
 
     async def fate(self) -> str:
         """How the process ended."""
 
 
 class ChildPlace:
-    """A place in a child. It is bound to no event loop, so that it can serve one loop after another."""
+    """A place in a child. It is not bound to an event loop, so it can serve one loop after another."""
 
     def __init__(self, child: Owner, channel: socket.socket) -> None:
         self.is_lost = False
@@ -76,7 +76,7 @@ class ChildPlace:
             self._child.leave(self._channel)
 
     def __del__(self) -> None:
-        if not self._has_left and self._pid == os.getpid():  # nobody closed the episode
+        if not self._has_left and self._pid == os.getpid():  # the episode was never closed
             self._child.abandon(self._channel, is_living=self._is_living)
 
     def _lose(self) -> None:
@@ -85,7 +85,7 @@ class ChildPlace:
             return
         self.is_lost = self._has_left = True
         if self._is_asking:
-            self._channel.shutdown(socket.SHUT_RDWR)  # it is closed by the one who waits for the answer
+            self._channel.shutdown(socket.SHUT_RDWR)  # whoever waits for the answer closes it
         else:
             self._channel.close()
         self._child.lose()
@@ -102,7 +102,7 @@ class ChildPlace:
                 fate = await self._child.fate()
             finally:
                 self._lose()
-            # Linux says "connection reset" where something was left unread: unix_release_sock in net/unix/af_unix.c.
+            # Linux reports "connection reset" if something was left unread: unix_release_sock in net/unix/af_unix.c.
             kind = EpisodeError if isinstance(error, EOFError) else UnheardError
             raise kind(f"the process of the environment {fate}") from None
         except asyncio.CancelledError:
@@ -122,8 +122,8 @@ class ChildPlace:
         return body
 
     async def _stops(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the running hook stops when it is asked to; what it answers is thrown away."""
-        with suppress(OSError):  # it has died, which reading tells
+        """Whether the running hook stops when asked to; its answer is discarded."""
+        with suppress(OSError):  # it has died, as reading will show
             await loop.sock_sendall(self._channel, STOP)
         answering = asyncio.ensure_future(self._receive(loop))
         try:
@@ -143,7 +143,7 @@ def _request(hook: Hook, arguments: tuple[Any, ...]) -> bytes:
 
 def _answer(body: bytes, hook: Hook) -> Answer:
     try:
-        answer: Answer = pickle.loads(body)  # from the author's own code, which this process trusts as well
+        answer: Answer = pickle.loads(body)  # from the author's own code, which this process trusts
     except Exception as error:  # whatever `__setstate__` of the author's objects raises
         sentence = f"what {hook!r} gave can't be unpickled in this process"
         raise EpisodeError(f"{sentence}: {type(error).__name__}: {error}") from error

@@ -18,7 +18,7 @@ from gym_core.processes.environments.places import ChildPlace
 from gym_core.processes.zygote import forget_in_forks
 
 STUCK_S = 600.0
-"""Seconds without a request after which episodes that wait give up: no living one will make room for them."""
+"""Seconds without a request after which waiting episodes give up: no open episode will make room for them."""
 
 _WARN_S = 30.0
 _TICK_S = 5.0
@@ -27,15 +27,15 @@ _log = logging.getLogger(__name__)
 
 
 class Pool:
-    """Children that are started when they are needed, and replaced when they are lost; for any thread and event loop.
+    """Children that are started on demand and replaced when they are lost; for any thread and event loop.
 
     Args:
-        launcher: Starts the processes.
-        count: The most children at a time, not counting those that are about to end.
-        episodes: The most environments that live in a child.
+        launcher: Launcher of the processes.
+        count: Most children at the same time, not counting those that are about to end.
+        episodes: Most environments that live in one child.
 
     Attributes:
-        lock: Is held by whoever changes this or a child; reentrant.
+        lock: Reentrant lock to hold while changing this or a child.
     """
 
     def __init__(self, launcher: Launcher, count: int, episodes: int) -> None:
@@ -64,7 +64,7 @@ class Pool:
             raise
 
     def changed(self) -> None:
-        """Give free places to those who wait, in order; called with the lock."""
+        """Give free places to waiting episodes, in order; called with the lock held."""
         for child in list(self._children):
             child.sweep()
         while self._waiting:
@@ -83,7 +83,7 @@ class Pool:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Entered while a request is under way: then those who wait have reason to."""
+        """A context to enter while a request is under way, so that waiting makes sense."""
         with self.lock:
             self._asked += 1
         try:
@@ -94,7 +94,7 @@ class Pool:
                 self._active_s, self._has_warned = time.monotonic(), False
 
     def forget(self) -> None:
-        """Start without children; those there are belong to the process that this one was forked from."""
+        """Start without children; existing ones belong to the process from which this one was forked."""
         while self._children:
             self._children.pop().forget()
         self.lock = threading.RLock()

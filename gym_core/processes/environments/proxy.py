@@ -1,4 +1,4 @@
-"""The proxy: an environment whose hooks run in another process, as an episode sees it."""
+"""The proxy: an environment whose hooks run in another process, as its episode sees it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gym_core.processes.environments.host import Answer, Hook
 
 
 class UnheardError(EpisodeError):
-    """A process died before it read what it was asked."""
+    """A process died before it read the request."""
 
 
 class Place(Protocol):
     """Room for one environment at a time in another process."""
 
     is_lost: bool
-    """The environment there is gone, with its process or without."""
+    """Whether the environment there is gone, with or without its process."""
 
     async def ask(self, hook: Hook, *arguments: Any) -> Answer:
-        """The answer of the `HostedEnvironment` there, one request at a time; cancelling a request stops the hook.
+        """Ask the `HostedEnvironment` there, one request at a time; cancelling a request stops the hook.
 
         Raises:
-            UnheardError: The process has died, and has not run the hook.
+            UnheardError: The process died without running the hook.
             EpisodeError: The process can't answer.
         """
 
@@ -37,13 +37,13 @@ class Place(Protocol):
 
 
 class Places(Protocol):
-    """Where environments find a place."""
+    """A source of places for environments."""
 
     async def enter(self) -> Place:
-        """The next place that is free.
+        """The next free place.
 
         Raises:
-            EpisodeError: There will be none.
+            EpisodeError: There will be no free place.
         """
 
 
@@ -51,9 +51,9 @@ class RemoteEnvironment(Environment):
     """An environment that lives in another process; its episode, the limits and the policy stay in this one.
 
     Args:
-        local: The same environment, not set up: what is known of it before it is.
-        member: Its name among the members of what the host opens.
-        places: Where it will live.
+        local: The same environment, not set up, for what is known before `setup`.
+        member: Name of the environment among the members of the host's factory.
+        places: Source of a place for it.
     """
 
     def __init__(self, local: Environment, member: str, places: Places) -> None:
@@ -64,12 +64,12 @@ class RemoteEnvironment(Environment):
         self._member = member
         self._places = places
         self._place: Place | None = None
-        self._requests = asyncio.Lock()  # a driver may run several tools at a time
+        self._requests = asyncio.Lock()  # a driver may run several tools concurrently
 
     async def setup(self) -> list[Message] | None:
         try:
             return await self._move_in()
-        except UnheardError:  # the process died while it was idle, and nobody had noticed
+        except UnheardError:  # the process died unnoticed while it was idle
             self._move_out()
             return await self._move_in()
 
@@ -82,7 +82,7 @@ class RemoteEnvironment(Environment):
         return await self._ask("verify", rollout)  # type: ignore[no-any-return]
 
     async def verify_group(self, rollouts: Sequence[Rollout]) -> Sequence[float | Score]:  # type: ignore[override]
-        """The verdicts of the environment's class, which only a proxy knows where to find."""
+        """Judge a group by the class of the environment, which only the proxy can find."""
         try:
             return await self._judge(rollouts)
         except UnheardError:
@@ -149,7 +149,7 @@ class _RemoteTraceback(Exception):
 
 
 def _value(answer: Answer) -> Any:
-    """What the hook gave.
+    """The result of the hook.
 
     Raises:
         ToolError: A tool refused.
@@ -163,5 +163,5 @@ def _value(answer: Answer) -> Any:
 
 
 def _unparsed(arguments: str) -> dict[str, Any]:
-    """The arguments of a call as they are: they are parsed where the tool is."""
+    """Pass the arguments of a call on: they are parsed in the process of the tool."""
     return {"arguments": arguments}
