@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = ["addition", "calculator", "gsm8k", "guess_number", "meetings"]
+ENVIRONMENTS = ["addition", "calculator", "gsm8k", "guess_number", "meetings", "terminal"]
 SCRIPTS = sorted(
     str(path.relative_to(ROOT))
     for folder in ("examples", "benchmarks")

@@ -10,25 +10,26 @@ from gym_core.processes.environments import (
     RemoteEnvironment,
     in_processes,
 )
+from gym_core.processes.results import Limit, Ran
 from gym_core.processes.sandbox import (
     Backend,
     Command,
     Docker,
     End,
     Isolation,
-    Limit,
-    Ran,
     Sandbox,
     Started,
     isolation_problem,
     shared_sandbox,
 )
+from gym_core.processes.sessions import Cell, Session
 from gym_core.processes.workers import Workers, shared_workers
 from gym_core.processes.zygote import missing
 
 __all__ = [
     "Answer",
     "Backend",
+    "Cell",
     "Command",
     "Docker",
     "End",
@@ -42,6 +43,7 @@ __all__ = [
     "Ran",
     "RemoteEnvironment",
     "Sandbox",
+    "Session",
     "Started",
     "Workers",
     "in_processes",

@@ -73,6 +73,11 @@ def own_proc_files() -> None:
     _prctl(_SET_DUMPABLE, 1)
 
 
+def guard_memory() -> None:
+    """Keep processes of the same user from this one's memory and files under /proc; an executed program isn't kept."""
+    _prctl(_SET_DUMPABLE, 0)
+
+
 def drop_capabilities() -> None:
     """Give up all capabilities, for good: no program that is executed brings any back."""
     _prctl(_NO_NEW_PRIVS, 1)

@@ -94,7 +94,7 @@ def isolate_run(host: Host, disk_bytes: int) -> None:
 
 def hide_host() -> None:
     """Leave only what runs may see: the system's programs, the standard library, and the packages imported so far."""
-    hidden, packages = _site_directories(), _imported_packages()
+    hidden, packages, interpreter = _site_directories(), _imported_packages(), _interpreter_files()
     calls.mount("none", "/", None, calls.MS_REC | calls.MS_PRIVATE)
     calls.mount("tmpfs", "/tmp", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=64m,mode=755")
     os.mkdir("/tmp/old")
@@ -105,7 +105,7 @@ def hide_host() -> None:
     for path in hidden:
         if os.path.isdir(path):
             calls.mount("tmpfs", path, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=64m,mode=755")
-    for path in packages:
+    for path in (*packages, *interpreter):
         _show(path)
     os.mkdir(BOX)
     if not os.path.exists("/tmp"):
@@ -125,6 +125,17 @@ def _site_directories() -> set[str]:
     sites |= {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     sites |= {f"{path}/site-packages" for path in library}
     return {path for path in sites if path not in library and os.path.basename(path) != "lib-dynload"}
+
+
+def _interpreter_files() -> list[str]:
+    """What commands need to start this interpreter, and the scripts of its packages."""
+    paths, path = [], sys.executable
+    while os.path.islink(path):
+        paths.append(path)
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    library = os.path.join(sys.base_prefix, "lib", str(sysconfig.get_config_var("INSTSONAME")))
+    scripts = os.path.dirname(sys.executable)
+    return [scripts, os.path.join(os.path.dirname(scripts), "pyvenv.cfg"), *paths, path, library]
 
 
 def _imported_packages() -> set[str]:

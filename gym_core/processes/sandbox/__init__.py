@@ -18,8 +18,9 @@ not work against them.
 from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.docker import Docker
 from gym_core.processes.sandbox.programs import Command
-from gym_core.processes.sandbox.runs import Isolation, Sandbox, isolation_problem, shared_sandbox
-from gym_core.processes.sandbox.watch import Limit, Ran
+from gym_core.processes.sandbox.runs import Sandbox
+from gym_core.processes.sandbox.shared import shared_sandbox
+from gym_core.processes.sandbox.ways import Isolation, isolation_problem
 from gym_core.processes.zygote import End
 
 __all__ = [
@@ -28,8 +29,6 @@ __all__ = [
     "Docker",
     "End",
     "Isolation",
-    "Limit",
-    "Ran",
     "Sandbox",
     "Started",
     "isolation_problem",

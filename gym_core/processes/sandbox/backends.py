@@ -1,7 +1,7 @@
 """Back ends: what starts the process of a run and isolates it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from gym_core.processes.kernel import BOX
 from gym_core.processes.zygote import Child, End, Zygote
@@ -16,6 +16,7 @@ ENV = {
     "MKL_NUM_THREADS": "1",
 }
 BOX_ENV = {"HOME": BOX, "TMPDIR": BOX}
+_SERVE = "gym_core.processes.sessions.box.server:serve"
 _PLAY = "gym_core.processes.sandbox.child:play_forked"
 
 
@@ -64,6 +65,9 @@ class Backend(Protocol):
 class Forks:
     """Forks runs from a zygote that has imported the modules.
 
+    Attributes:
+        opens_boxes: It isolates, and so can open the boxes of sessions.
+
     Raises:
         RefusedError: The zygote could not be isolated.
         WorkerLostError: It could not import a module.
@@ -72,11 +76,16 @@ class Forks:
     tells_start = False
 
     def __init__(self, modules: Sequence[str], *, isolate: bool, disk_bytes: int) -> None:
+        self.opens_boxes = isolate
         env = {**ENV, **BOX_ENV} if isolate else ENV
-        self._zygote = Zygote([_PLAY], modules, isolate=isolate, box_bytes=disk_bytes, env=env)
+        self._zygote = Zygote([_PLAY, _SERVE], modules, isolate=isolate, box_bytes=disk_bytes, env=env)
 
     def start(self, stdin: int, stdout: int, stderr: int, *, limits: Mapping[str, float]) -> Child:
         return self._zygote.fork(_PLAY, None, [stdin, stdout, stderr], limits=limits)
+
+    def open_box(self, settings: Mapping[str, Any], channel: int) -> Child:
+        """Start the server of a session, which talks by a socket; that stays the caller's."""
+        return self._zygote.fork(_SERVE, settings, [channel, channel], limits=settings["limits"])
 
     def is_alive(self) -> bool:
         return self._zygote.is_alive()

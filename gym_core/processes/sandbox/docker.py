@@ -1,17 +1,21 @@
 """Containers as an isolation of runs, for a machine whose own Python must not be seen."""
 
 import itertools
+import json
 import os
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, BinaryIO
 
 from gym_core.errors import WorkerLostError
 from gym_core.processes.kernel import BOX
 from gym_core.processes.sandbox.backends import BOX_ENV, ENV
-from gym_core.processes.sandbox.programs import Program, interpreter
+from gym_core.processes.sandbox.programs import KERNEL_SOURCES, Program, boot, interpreter_command
+from gym_core.processes.sessions import BOX_SOURCES
 from gym_core.processes.zygote import End
 
 _UIDS = itertools.cycle(range(1 << 20, 1 << 21))  # a limit on processes counts those of a user, over all containers
@@ -33,6 +37,7 @@ class Docker:
     """
 
     tells_start = True
+    opens_boxes = True
 
     def __init__(
         self,
@@ -46,18 +51,37 @@ class Docker:
         self._program, self._disk_bytes = program, disk_bytes
         limits = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         env = [f"--env={name}={value}" for name, value in {**ENV, **BOX_ENV}.items() if name != "PATH"]
-        self._run = [program, "run", "--interactive", "--init", "--rm", "--pull=missing", *limits, *env, *options]
-        self._command = [image, *interpreter(python)]
+        self._run = [program, "run", "--interactive", "--rm", "--pull=missing", *limits, *env, *options]
+        self._image, self._python = image, python
 
     def start(self, stdin: int, stdout: int, stderr: int, *, limits: Mapping[str, float]) -> "_Container":
+        process, remove = self._launch(["--init"], interpreter_command(self._python), stdin, stdout, stderr)
+        return _Container(process, limits, remove)
+
+    def open_box(self, settings: Mapping[str, Any], channel: int) -> "_BoxContainer":
+        """Start the server of a session as the first process of a container; the socket stays the caller's."""
+        command = boot(self._python, [*KERNEL_SOURCES, *BOX_SOURCES], json.dumps(settings))
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115  # the container closes it
+        try:
+            process, remove = self._launch([], command, channel, channel, stderr.fileno())
+        except WorkerLostError:
+            stderr.close()
+            raise
+        return _BoxContainer(process, settings["limits"], remove, stderr)
+
+    def _launch(
+        self, options: Sequence[str], arguments: Sequence[str], stdin: int, stdout: int, stderr: int
+    ) -> tuple["subprocess.Popen[bytes]", list[str]]:
+        """Start a container; the process of the program that does it, and the command that removes the container."""
         name, uid = f"gym-{uuid.uuid4().hex}", next(_UIDS)
         box = f"--tmpfs={BOX}:exec,size={self._disk_bytes},uid={uid},gid={uid}"
-        command = [*self._run, f"--name={name}", f"--user={uid}:{uid}", box, f"--workdir={BOX}", *self._command]
+        place = [f"--name={name}", f"--user={uid}:{uid}", box, f"--workdir={BOX}", self._image]
+        command = [*self._run, *options, *place, *arguments]
         try:
             process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
         except OSError as error:
             raise WorkerLostError(f"{self._program} can't be started: {error}") from error
-        return _Container(process, limits, [self._program, "rm", "--force", name])
+        return process, [self._program, "rm", "--force", name]
 
     def is_alive(self) -> bool:
         return True
@@ -82,3 +106,32 @@ class _Container(Program):
     def end(self) -> End:
         """How it ended; its wall seconds stand for the CPU seconds, which nobody tells."""
         return replace(super().end(), cpu_s=time.monotonic() - self._started_s)
+
+
+class _BoxContainer(_Container):
+    """The container of a session, which ends by itself when nobody is left to talk to."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        limits: Mapping[str, float],
+        remove: Sequence[str],
+        stderr: BinaryIO,
+    ) -> None:
+        super().__init__(process, limits, remove)
+        self._stderr = stderr
+
+    def kill(self) -> None:
+        """End the program that has started it, without waiting for the container."""
+        Program.kill(self)
+
+    def end(self) -> End:
+        """How it ended; a session ends for the machine's fault, unless its server says otherwise."""
+        exit_status, _ = self._waiter.wait()
+        subprocess.run(self._remove, stdin=subprocess.DEVNULL, capture_output=True, cwd=os.sep)
+        said = os.pread(self._stderr.fileno(), 1000, 0).decode(errors="replace").strip()
+        return End(exit_status, problem=said or None)
+
+    def close(self) -> None:
+        super().close()
+        self._stderr.close()

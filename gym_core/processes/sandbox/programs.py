@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from gym_core.errors import WorkerLostError
@@ -19,10 +20,11 @@ from gym_core.processes.zygote import End, RefusedError, Waiter
 # The file system of the program may not have this package.
 _BOOT = """
 import json, sys, types
-for package in "gym_core", "gym_core.processes", "gym_core.processes.kernel", "gym_core.processes.sandbox":
-    sys.modules[package] = types.ModuleType(package)
-    sys.modules[package].__path__ = []
-for name, source in json.loads(sys.argv[1]).items():
+sources = json.loads(sys.argv[1])
+for parts in [name.split(".") for name in sources]:
+    for length in range(1, len(parts)):
+        sys.modules.setdefault(".".join(parts[:length]), types.ModuleType(".".join(parts[:length]))).__path__ = []
+for name, source in sources.items():
     module = sys.modules.setdefault(name, types.ModuleType(name))
     exec(compile(source, name, "exec"), module.__dict__)
     setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], module)
@@ -32,10 +34,10 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "gym_core
 main()
 """
 _KERNEL = "gym_core.processes.kernel"
-_SOURCES = [
-    f"{_KERNEL}.{name}" for name in ("calls", "files", "filter", "limits", "memory", "namespaces", "ps", "usage")
-]
-_SOURCES += [_KERNEL, child.__name__]  # each after those that it imports
+_KERNEL_NAMES = ("calls", "files", "filter", "limits", "memory", "namespaces", "ps", "usage")
+KERNEL_SOURCES = [*(f"{_KERNEL}.{name}" for name in _KERNEL_NAMES), _KERNEL]
+"""Modules of an interpreter that lacks this package, each after those that it imports."""
+
 _SIGNALLED = 128  # a shell's exit status for signal n, and bubblewrap's, is this and n
 
 
@@ -52,7 +54,7 @@ class Command:
     tells_start = True
 
     def __init__(self, prefix: Sequence[str], *, python: str = sys.executable) -> None:
-        self._command = [*prefix, *interpreter(python)]
+        self._command = [*prefix, *interpreter_command(python)]
 
     def start(self, stdin: int, stdout: int, stderr: int, *, limits: Mapping[str, float]) -> "Program":
         try:
@@ -70,10 +72,26 @@ class Command:
         """Leave the runs to those who started them."""
 
 
-def interpreter(python: str) -> list[str]:
+def interpreter_command(python: str) -> list[str]:
     """The command line of an interpreter that reads a run from its standard input and plays it."""
-    sources = {name: Path(str(sys.modules[name].__file__)).read_text(encoding="utf-8") for name in _SOURCES}
-    return [python, "-P", "-c", _BOOT, json.dumps(sources)]
+    return boot(python, [*KERNEL_SOURCES, child.__name__])
+
+
+def boot(python: str, modules: Sequence[str], *arguments: str) -> list[str]:
+    """The command line of an interpreter that lacks this package, and runs `main` of the last of some of its modules.
+
+    Args:
+        python: The interpreter.
+        modules: Names of modules of this package, each after those that it imports.
+        arguments: What it has in `sys.argv[2:]`.
+    """
+    sources = {}
+    for name in modules:
+        spec = find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        sources[name] = Path(spec.origin).read_text(encoding="utf-8")
+    return [python, "-P", "-c", _BOOT, json.dumps(sources), *arguments]
 
 
 class Program:

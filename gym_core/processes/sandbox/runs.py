@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import base64
 import os
 import threading
@@ -11,28 +10,27 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from gym_core.errors import WorkerHungError, WorkerLostError
 from gym_core.processes.functions import call_result, function_name, pickled_arguments
+from gym_core.processes.results import Ran
 from gym_core.processes.sandbox import caller
-from gym_core.processes.sandbox.backends import Backend, Forks
+from gym_core.processes.sandbox.backends import Backend
 from gym_core.processes.sandbox.child import encode_run, inside_box
-from gym_core.processes.sandbox.programs import bubblewrap
+from gym_core.processes.sandbox.docker import Docker
 from gym_core.processes.sandbox.slots import Slot, Slots
-from gym_core.processes.sandbox.watch import Ran, Request, watch_program
-from gym_core.processes.zygote import RefusedError, forget_in_forks
-
-Isolation = Literal["namespaces", "bubblewrap", "none"]
-"""Ways to isolate. "none" is for trusted code: it has limits and a directory of its own, and sees the whole machine."""
+from gym_core.processes.sandbox.watch import Request, watch_program
+from gym_core.processes.sandbox.ways import DISK_BYTES, Isolation, LazyBackend
+from gym_core.processes.sessions import Server, Session
+from gym_core.processes.zygote import forget_in_forks
 
 PROCESSES = 8
 OPEN_FILES = 128
-DISK_BYTES = 64 << 20
 _CALLER = Path(caller.__file__).read_text(encoding="utf-8")
 _ASLEEP = 16  # how many times as many runs there may be as are awake
 _MOST_THREADS = 64
-_shared: dict[tuple[str, ...], Sandbox] = {}  # by modules
+LEAST_BYTES = 128 << 20  # for the server of a session
 
 
 class Sandbox:
@@ -156,22 +154,63 @@ class Sandbox:
             raise WorkerHungError(f"{name} used up its {ran.limit}")
         return call_result(name, ran.stdout, ran.exit_status)
 
+    def session(
+        self,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        image: str | None = None,
+        cpu_s: float = 300.0,
+        wall_s: float = 1800.0,
+        memory_bytes: int = 1 << 30,
+        output_bytes: int = 16 << 20,
+        processes: int = 64,
+    ) -> Session:
+        """A box that keeps its files, processes and variables over the turns of an episode; it is not open yet.
+
+        Args:
+            files: What is in the box from the start, by path.
+            image: The image of a Docker container to be in; None for what this sandbox isolates with.
+            cpu_s: CPU seconds of the whole session.
+            wall_s: Seconds in which the session runs commands and cells, all in all.
+            memory_bytes: Address space of each process, above what the imported modules take; at least 128 MB.
+            output_bytes: What commands and cells may write in the whole session.
+            processes: The most processes and threads at a time.
+
+        Raises:
+            ValueError: The memory is too small.
+        """
+        if memory_bytes < LEAST_BYTES:
+            raise ValueError(f"memory_bytes must be at least {LEAST_BYTES}, not {memory_bytes}")
+        limits = {
+            "cpu_s": cpu_s,
+            "memory_bytes": memory_bytes,
+            "processes": processes,
+            "disk_bytes": DISK_BYTES,
+            "open_files": 2 * OPEN_FILES,
+        }
+        settings = {"wall_s": wall_s, "output_bytes": output_bytes, "modules": self.modules, "limits": limits}
+
+        def start(channel: int) -> Server:
+            if self._closed.is_set():
+                raise WorkerLostError("the sandbox is closed, it takes no more sessions")
+            return (Docker(image) if image else self._backend).open_box(settings, channel)
+
+        return Session(start, files or {}, cpu_s=cpu_s)
+
     def close(self) -> None:
-        """Kill all runs; they and those in the queue are lost."""
+        """Kill all runs and sessions; they and those in the queue are lost."""
         self._closed.set()
         for start in self._slots.empty():
             start()
         self._threads.shutdown()
-        if self._backend:
-            self._backend.close()
+        self._backend.close()
 
     def forget(self) -> None:
         """Leave threads and runs to the process that this one was forked from."""
         self._set_up()
 
     def _set_up(self) -> None:
-        self._backend: Backend | None = None
-        self._opening = threading.Lock()
+        self._backend = LazyBackend(self._isolation, self.modules)
         self._slots = Slots(self._size)
         most = min(_MOST_THREADS, self._size * _ASLEEP)
         self._threads = ThreadPoolExecutor(max(self._size, most), thread_name_prefix="gym-sandbox")
@@ -195,63 +234,8 @@ class Sandbox:
                 return
             if self._closed.is_set() or request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
-            future.set_result(watch_program(self._open(), request, self._closed, slot))
+            future.set_result(watch_program(self._backend.get(), request, self._closed, slot))
         except BaseException as error:  # the thread's boundary: whatever it is, the caller is told
             future.set_exception(error)
         finally:
             slot.leave()
-
-    def _open(self) -> Backend:
-        with self._opening:
-            if self._backend and not self._backend.is_alive():
-                self._backend.close()
-                self._backend = None
-            if self._backend is None:
-                self._backend = _open_backend(self._isolation, self.modules)
-            return self._backend
-
-
-def shared_sandbox(modules: Sequence[str] = ()) -> Sandbox:
-    """The sandbox of this process for a set of modules; closed at exit."""
-    key = tuple(modules)
-    return _shared.get(key) or _shared.setdefault(key, Sandbox(modules))
-
-
-def isolation_problem(way: Isolation) -> str | None:
-    """Why a way to isolate does not work on this machine; None where it does."""
-    try:
-        _open_way(way, ()).close()
-    except (RefusedError, OSError) as error:  # an OSError is something that this platform lacks
-        return str(error)
-    return None
-
-
-@atexit.register
-def _close_shared() -> None:
-    while _shared:
-        _shared.popitem()[1].close()
-
-
-def _open_way(way: str, modules: Sequence[str]) -> Backend:
-    ways: dict[str, Callable[[], Backend]] = {
-        "namespaces": lambda: Forks(modules, isolate=True, disk_bytes=DISK_BYTES),
-        "bubblewrap": lambda: bubblewrap(DISK_BYTES),
-        "none": lambda: Forks(modules, isolate=False, disk_bytes=DISK_BYTES),
-    }
-    return ways[way]()
-
-
-def _open_backend(isolation: Isolation | Backend | None, modules: Sequence[str]) -> Backend:
-    if isolation is not None and not isinstance(isolation, str):
-        return isolation
-    problems = []
-    for way in [isolation] if isolation else ["namespaces", "bubblewrap"]:
-        try:
-            return _open_way(way, modules)
-        except RefusedError as error:
-            problems.append(f"{way}: {error}")
-    raise WorkerLostError(
-        f"a sandbox must isolate the code it runs, and can't here ({'; '.join(problems)}); "
-        "Sandbox(isolation=Docker('python:3.12-slim')) runs it in containers, on Linux and macOS; "
-        "on Linux, Sandbox(isolation='none') runs code that you trust; on Windows, use WSL"
-    )

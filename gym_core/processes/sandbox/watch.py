@@ -9,50 +9,20 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gym_core.errors import WorkerLostError
 from gym_core.processes.kernel import PsUsage, Usage, sealed_file, usage_of
+from gym_core.processes.results import Limit, Ran
 from gym_core.processes.sandbox.backends import Backend, Started
 from gym_core.processes.sandbox.child import OUT_OF, STARTED
 from gym_core.processes.sandbox.slots import Slot
 from gym_core.processes.zygote import End
-
-Limit = Literal["cpu", "wall", "memory", "output", "processes", "disk"]
-"""What a run can use up: its CPU seconds, its wall seconds while asleep, and the rest as it says."""
 
 _OUT_OF: dict[int, Limit] = {status: name for name, status in OUT_OF.items()}
 _TICK_MS = 20
 _DOZE_S = 0.2  # a run that slept for that long is asleep, one that used as many CPU seconds is awake
 _END_S = 30.0  # for a killed run to end
 _CHUNK_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a run left; the limits it met and its exceptions are the code's fault.
-
-    Attributes:
-        stdout: What it wrote to standard output, at most `output_bytes` of it.
-        stderr: The same of standard error, with the traceback of an exception.
-        exit_status: 0 when all went well, 1 after an exception, negative for a signal, or what the code chose.
-        limit: What it used up, if anything. "memory", "processes" and "disk" are told apart by the exception that the
-            code let through, so a program can claim them; it never gains by that.
-        cpu_s: CPU seconds it used.
-        wall_s: Seconds from its start to its end.
-    """
-
-    stdout: str
-    stderr: str
-    exit_status: int
-    limit: Limit | None
-    cpu_s: float
-    wall_s: float
-
-    @property
-    def ok(self) -> bool:
-        """It ran to its end, without an exception and within its limits."""
-        return self.exit_status == 0 and self.limit is None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""Files of a box: read, written and listed without leaving it, whatever links and special files are there."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gym_core.processes.sessions.box.frames import FILE_BYTES
+
+MOST_NAMES = 4096
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not keep the server waiting
+
+
+class FileRefused(Exception):
+    """What a path names can't be read, written or listed; the message is for whoever asked."""
+
+
+class Box:
+    """The directory of a session; relative paths start here.
+
+    A link is followed where it stays inside. No part of a path is looked up twice, so that nobody can put a link there
+    after it was checked.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.realpath(root)
+        self._directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file."""
+        with _told("read", path), self._open(path, os.O_RDONLY) as descriptor:
+            size = os.fstat(descriptor).st_size
+            if size > FILE_BYTES:
+                raise FileRefused(f"can't read {path!r}: it has {size} bytes, more than {FILE_BYTES}")
+            data = b""
+            while len(data) <= size and (chunk := os.read(descriptor, size + 1 - len(data))):
+                data += chunk
+            return data
+
+    def write(self, path: str, data: bytes) -> None:
+        """Make a file, or replace its bytes; missing directories are made."""
+        with _told("write", path), self._open(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+            os.ftruncate(descriptor, 0)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; those of directories end with a slash."""
+        names = []
+        with (
+            _told("list", path),
+            self._walk(self._parts(path), make=False) as directory,
+            os.scandir(directory) as found,
+        ):
+            for entry in found:
+                slash = "/" if entry.is_dir(follow_symlinks=False) else ""
+                names.append(os.fsencode(entry.name).decode(errors="backslashreplace") + slash)
+                if len(names) > MOST_NAMES:
+                    raise FileRefused(f"can't list {path!r}: it has more than {MOST_NAMES} names")
+        return sorted(names)
+
+    def _parts(self, path: str) -> list[str]:
+        real = os.path.realpath(os.path.join(self._root, path))
+        if real != self._root and not real.startswith(self._root + "/"):
+            raise FileRefused(f"can't use {path!r}: it leads out of {self._root}")
+        return real[len(self._root) :].split("/")[1:]
+
+    @contextmanager
+    def _open(self, path: str, flags: int) -> Iterator[int]:
+        *parents, name = self._parts(path) or [""]
+        if not name:
+            raise FileRefused(f"can't use {path!r} as a file: it is a directory")
+        with self._walk(parents, make=bool(flags & os.O_CREAT)) as directory:
+            descriptor = os.open(name, flags | _OPEN, 0o644, dir_fd=directory)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a directory" if stat.S_ISDIR(mode) else "a special file"
+                raise FileRefused(f"can't use {path!r} as a file: it is {kind}")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _walk(self, parts: list[str], *, make: bool) -> Iterator[int]:
+        directory = os.dup(self._directory)
+        try:
+            for part in parts:
+                if make:
+                    _make(part, directory)
+                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=directory)
+                os.close(directory)
+                directory = deeper
+            yield directory
+        finally:
+            os.close(directory)
+
+
+def _make(name: str, directory: int) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=directory)
+    except FileExistsError:
+        return
+
+
+@contextmanager
+def _told(verb: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileRefused(f"can't {verb} {path!r}: {os.strerror(error.errno or 0).lower()}") from None
+    except ValueError:  # a NUL, or half a surrogate pair
+        raise FileRefused(f"can't {verb} {path!r}: that is no path") from None
