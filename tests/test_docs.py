@@ -1,5 +1,6 @@
 """The pages under docs: their links lead somewhere, and what is generated is up to date."""
 
+import asyncio
 import os
 import re
 import runpy
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gym_core import write_rollouts
+from gym_core import ScriptedPolicy, rollout, write_rollouts
+from gym_core.processes import isolation_problem
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -129,6 +131,18 @@ def test_the_page_on_processes_plays_blocking_and_dying_environments(reader):
     reading.follow("# Episodes", "Limits")
     here, _, there = re.findall(r"16 of 16 right in (\d+\.\d) s", reading.said[0])
     assert float(there) < float(here) / 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(isolation_problem("namespaces")), reason="namespaces are not permitted here")
+def test_the_sandbox_page_runs_programs_sessions_and_an_environment(reader):
+    reading = reader("docs/sandbox.md")
+    reading.follow("A program", "A session", "In an environment")
+    shell = reading.namespace["Shell"]
+    call = {"name": "run", "arguments": '{"command": "wc -l < log.txt > answer"}'}
+    reply = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": call}]}
+    for replies, reward in (([reply, "Done."], 1.0), (["Done."], 0.0)):
+        assert asyncio.run(rollout(shell(shell.tasks[0]), ScriptedPolicy(replies))).reward == reward
 
 
 def test_the_code_of_the_troubleshooting_page_runs(reader):
