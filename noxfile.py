@@ -8,7 +8,7 @@ import nox
 
 PYTHON = "3.11"
 NEWER = ("3.12", "3.13")
-"""What the core is tested on too, where it is found; the trainers' libraries come from wheels for `PYTHON`."""
+"""Further Pythons for the core, if they are found; the trainers' libraries come from wheels for `PYTHON`."""
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = sys.version_info[:2] != (3, 11)  # on that one, only NEWER can be missing
@@ -17,7 +17,7 @@ os.environ.setdefault("UV_FIND_LINKS", os.environ.get("PIP_FIND_LINKS", ""))  # 
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 os.environ["PATH"] += "".join(f":{folder}" for version in NEWER for folder in sorted(PYENV.glob(f"{version}.*/bin")))
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""Matrices as small as these are slower on more."""
+"""Small matrices are slower on more threads."""
 
 
 def install(session: nox.Session, constraints: str, *extras: str, groups: tuple[str, ...] = ("test",)) -> None:
@@ -37,7 +37,7 @@ def run_tests(
 
 
 def install_unsloth(session: nox.Session, constraints: str) -> None:
-    """Install what Unsloth needs on a CPU, then Unsloth alone: it asks for GPU libraries, and pins what we test."""
+    """Install Unsloth's dependencies for a CPU, then Unsloth alone, since it asks for GPU libraries."""
     install(session, constraints, groups=("pytest",))
     libraries = ("torch", "trl", "transformers", "peft", "datasets", "accelerate", "sentencepiece", "protobuf")
     session.install(
@@ -72,7 +72,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=NEWER)
 def core(session: nox.Session) -> None:
-    """The quick tests of the core on newer Pythons, with no trainer; skipped, and said so, where there is none."""
+    """The quick tests of the core on newer Pythons, without a trainer; skipped with a notice if there is none."""
     install(session, "trl")
     run_tests(session, "tests/core", "tests/test_examples.py", "-m", "not slow")
 
@@ -104,7 +104,7 @@ def verl(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def unsloth(session: nox.Session) -> None:
-    """The tests of the Unsloth adapter on its CPU backend, then the scripts: a process of its own each."""
+    """The tests of the Unsloth adapter on its CPU backend, then the scripts, each in its own process."""
     install_unsloth(session, "unsloth")
     session.install("--constraint", "constraints/unsloth.txt", "reasoning-gym", "bitsandbytes")
     # It writes modules into the folder it runs in, and processes that do so at once disturb each other.

@@ -1,4 +1,4 @@
-"""What asking a chat model costs: CPU time per request of `ChatPolicy` and of the openai client, side by side.
+"""The cost of asking a chat model: CPU time per request of `ChatPolicy` and of the openai client, side by side.
 
 The server is a process of its own that answers at once; 128 requests are in flight. One JSON line:
 

@@ -1,4 +1,4 @@
-"""What `math_match` costs beside math-verify: CPU time per pair, both in one run, on pairs that neither has seen.
+"""The cost of `math_match` beside math-verify: CPU time per pair, both in one run, on pairs that neither has seen.
 
 Both are warm: they have judged other pairs before, and the hard ones with answer and completion exchanged, which builds
 the tables of the parser and of sympy. Ours includes the CPU time of its workers, and no verdict is cached. One JSON
@@ -85,7 +85,7 @@ async def warm_up() -> None:
 
 
 async def measured(size: int) -> dict[str, object]:
-    """The figures of so many pairs, after a warm-up."""
+    """The figures of a number of pairs, after a warm-up."""
     await warm_up()
     return await measure(golden_pairs(size))
 

@@ -1,4 +1,4 @@
-"""What it costs that episodes live in child processes, beside the same environment in this process.
+"""The cost of episodes in child processes, beside the same environment in this process.
 
 The two play in turn, so that a busy machine slows both. A tool call answers at once; an episode opens, makes one call,
 verifies and closes. Then 16 episodes at once, each with a tool that blocks for 0.3 s. One JSON line:
@@ -60,7 +60,7 @@ class Desk(Environment):
 
     @tool
     def nap(self, seconds: float) -> int:
-        """Sleep, and hold up whoever shares the process.
+        """Sleep, and hold up everything else in the process.
 
         Args:
             seconds: How long.
@@ -94,7 +94,7 @@ async def episode_ms(env: EnvironmentFactory) -> float:
 
 
 async def blocking_s(env: EnvironmentFactory) -> float:
-    """Seconds that blocking episodes take which are played at once."""
+    """Seconds that blocking episodes take when they are played at once."""
     started_s = time.perf_counter()
     await asyncio.gather(*(_play(env, "nap", json.dumps({"seconds": NAP_S})) for _ in range(BLOCKING)))
     return time.perf_counter() - started_s

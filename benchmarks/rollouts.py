@@ -1,4 +1,4 @@
-"""What our side of a rollout costs: CPU time at concurrency 256, memory of 10,000 live rollouts, import time.
+"""The cost of our side of a rollout: CPU time at concurrency 256, memory of 10,000 live rollouts, import time.
 
 The task takes three turns with a calculator (two tool calls and an answer), and the policy answers at once. One JSON
 line:

@@ -1,6 +1,6 @@
-"""What exact tokens cost: CPU time per turn after a long context, and per rollout at concurrency 256.
+"""The cost of exact tokens: CPU time per turn after a long context, and per rollout at concurrency 256.
 
-Ours renders and tokenizes only what the environment has added, checks that the engine continued our tokens, and parses
+Ours renders and tokenizes only the environment's additions, checks that the engine continued our tokens, and parses
 the turn. Beside it the usual way: the same tokenizer renders and tokenizes the whole conversation again. The two take
 turns in one conversation, so neither finds its memory warm, and the engine's own time is not counted. Two things decide
 how much less ours costs. Tokenizing is nearly all of the other way, and byte-pair encoding takes two to three times as
@@ -84,11 +84,11 @@ class Engine:
 
 
 async def turn_costs(tokenizer: Any, template: ChatTemplate, context: int, lines: Iterator[int]) -> dict[str, Any]:
-    """CPU milliseconds per turn after so many tokens of context: ours, and rendered again.
+    """CPU milliseconds per turn after a given number of tokens of context: ours, and rendered again.
 
     Args:
         tokenizer: The tokenizer that renders again.
-        template: Ours, made from the same tokenizer.
+        template: Our template, made from the same tokenizer.
         context: Tokens of the conversation in the middle of the measured turns.
         lines: Numbers for the environment to talk about, none twice, since what it said before would be in a cache.
     """

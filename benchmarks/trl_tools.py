@@ -1,4 +1,4 @@
-"""What slow tools cost a step of GRPOTrainer: 64 rollouts, each calling a tool that takes 0.3 s, once or in two turns.
+"""The cost of slow tools in a step of GRPOTrainer: 64 rollouts with a tool that takes 0.3 s, called once or twice.
 
 The same conversations are played through `gym_rollout`, through `gym_environment`, and through an environment written
 by hand for TRL's `environment_factory`, whose loop runs the tools of one rollout after those of another. The model's

@@ -1,4 +1,4 @@
-"""What a call of a killable child process costs, and what poison costs the calls beside it: ours and two libraries'.
+"""The cost of a call in a killable child process, and of poison to the calls beside it: ours and two libraries'.
 
 `Workers`, `pebble.ProcessPool` and `concurrent.futures.ProcessPoolExecutor` run the same functions in two processes
 each, in turn, with a limit of a second: of CPU time for ours, of wall time for pebble; the last has none, and its calls

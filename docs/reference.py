@@ -104,7 +104,7 @@ def _public(module: str) -> list[str]:
 
 
 def _room(module: str, name: str) -> int:
-    """Where the room that a name of `gym_core` comes from stands in `ROOMS`; 0 for names of other modules."""
+    """The position in `ROOMS` of the room that defines a name of `gym_core`; 0 for names of other modules."""
     for node in ast.walk(_tree(module)) if module == "gym_core" else ():
         if isinstance(node, ast.ImportFrom) and node.module and any(name == alias.name for alias in node.names):
             return ROOMS.index(node.module.removeprefix("gym_core."))

@@ -62,7 +62,7 @@ def tool_call(name: str, arguments: str = "{}", *, id: str = "call_0") -> ToolCa
 
 
 def message_problem(message: Any) -> str | None:
-    """What is wrong with a message, as the end of a sentence that starts with its place; None when it is one."""
+    """Say what is wrong with a message, to complete a sentence that starts with its position; None if it is valid."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         return f"must be an object with a role ({', '.join(_ROLES)}), not {message!r:.200}"
     if "content" not in message or not _is_content(message["content"]):
@@ -96,7 +96,7 @@ def _is_call(call: Any) -> bool:
 
 
 def text(message: Message) -> str:
-    """The text of a message: its content, or the text parts joined when that is a list."""
+    """The text of a message: its content, or the joined text parts if the content is a list."""
     content = message["content"] or ""
     if isinstance(content, str):
         return content

@@ -19,7 +19,7 @@ GOOD = 0.3
 """Share of the demonstrations that do what pays; the others guess."""
 
 Replies = Callable[[Task, random.Random], list[Any]]
-"""What the assistant says in one demonstration of a task."""
+"""A function that writes the assistant's replies in one demonstration of a task."""
 
 
 def call_or_guess(task: Task, chooser: random.Random) -> list[Any]:

@@ -35,7 +35,7 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 )
 model = FastLanguageModel.get_peft_model(model, **lora)
 
-# %% Say what would go wrong, before minutes are lost
+# %% Say what would go wrong, before time is lost
 args = grpo_config(
     max_seq_length=max_seq_length,
     max_prompt_tokens=max_prompt_tokens,

@@ -1,4 +1,4 @@
-"""What isolated processes are forked with: modules and caches of sympy, which a process for one answer can't keep."""
+"""Modules and caches of sympy with which isolated processes are forked, since a process per answer can't keep any."""
 
 from typing import Any
 

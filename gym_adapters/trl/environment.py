@@ -25,7 +25,7 @@ ENVIRONMENT_FACTORY = Player(
     gives=Needs(tools=True, opening=True, group_verdicts=True),  # an opening where TRL can show it, see `observation`
     instead="pass rollout_func=gym_rollout(env)",
 )
-"""What `gym_environment` can play."""
+"""The player behind `gym_environment`."""
 
 
 def gym_environment(
@@ -146,7 +146,7 @@ def _placeholder(self: Playground) -> None:
 
 
 def observation(episode: Episode) -> str:
-    """What the opening has beyond the dataset's prompt; TRL appends it to the last message, and can't show more.
+    """The text by which the opening extends the dataset's prompt; TRL appends it to the last message.
 
     Raises:
         EpisodeError: It has more.

@@ -33,7 +33,7 @@ REWARD_FUNCS = Player(
     gives=Needs(tools=True, group_verdicts=True),  # the trainer may have tools of its own
     instead="pass rollout_func=gym_rollout(env)",
 )
-"""What `gym_reward` can judge where the trainer plays single turns, or by its own `tools`."""
+"""The player if the trainer itself plays single turns, or uses its own `tools`."""
 
 
 def gym_reward(

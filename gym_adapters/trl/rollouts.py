@@ -31,7 +31,7 @@ except ImportError as error:
 
 
 ROLLOUT_FUNC = Player("rollout_func")
-"""What `gym_rollout` can play: everything, where the chat template can be continued."""
+"""The player behind `gym_rollout`, for everything whose chat template can be continued."""
 
 
 def gym_rollout(

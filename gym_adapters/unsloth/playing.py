@@ -26,7 +26,7 @@ from gym_core import (
 from gym_core.driving import Player, as_environment, run, verify_groups
 
 PLAYER = Player("rollout_with_model")
-"""What `rollout_with_model` can play: everything, where the chat template can be continued."""
+"""The player behind `rollout_with_model`, for everything whose chat template can be continued."""
 
 
 def rollout_with_model(

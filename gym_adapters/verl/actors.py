@@ -22,7 +22,7 @@ class EnvironmentActor:
     """Holds living environments in its process; a Ray actor.
 
     Args:
-        source: What its environments are made of.
+        source: Source of its environments.
     """
 
     def __init__(self, source: Source) -> None:
@@ -30,10 +30,10 @@ class EnvironmentActor:
         self._living: dict[str, tuple[HostedEnvironment, ThreadPoolExecutor]] = {}
 
     async def ready(self) -> None:
-        """Do nothing, as soon as the process can do anything."""
+        """Return as soon as the process has started."""
 
     async def answer(self, key: str, hook: Hook, *arguments: Any) -> Answer:
-        """What a hook of the environment `key` gives; all its sync hooks run in one thread."""
+        """Run a hook of the environment `key`; all its sync hooks run in one thread."""
         if key not in self._living:
             self._living[key] = HostedEnvironment(self._host), ThreadPoolExecutor(1, "gym-environment")
         environment, thread = self._living[key]
@@ -57,7 +57,7 @@ class ActorPlaces:
         self._hosts = hosts
 
     async def enter(self) -> ActorPlace:
-        """A place in any actor, which takes any number of environments, once it has started or is started again."""
+        """A place in an actor that has started; an actor takes any number of environments."""
         host = self._hosts[uuid4().int % len(self._hosts)]
         try:
             await host.ready.options(max_task_retries=-1).remote()
@@ -75,7 +75,7 @@ class ActorPlace:
         self._key = uuid4().hex
 
     async def ask(self, hook: Hook, *arguments: Any) -> Answer:
-        """What `Place` says; a hook that is sync runs on in the actor, and the actor lives on."""
+        """As in `Place`, but a sync hook that was stopped goes on in the actor, which lives on."""
         try:
             answer: Answer = await self._host.answer.remote(self._key, hook, *arguments)
         except asyncio.CancelledError:
@@ -89,21 +89,21 @@ class ActorPlace:
         return answer
 
     def leave(self) -> None:
-        """What `Place` says."""
+        """As in `Place`."""
         if not self.is_lost:
             self._host.leave.remote(self._key)
 
 
 def in_actor(local: Environment, source: Source, options: Mapping[str, Any]) -> RemoteEnvironment:
-    """An environment that will live in one of the actors of its source.
+    """Make an environment that will live in one of the actors of its source.
 
-    The actors are made once in a run, by whoever needs them first, and restarted when they die.
+    The actors are made once per run, when they are first needed, and restarted when they die.
 
     Args:
-        local: The environment, not set up.
-        source: Where it comes from.
-        options: `count`, the number of actors, by default 1; the others are Ray's, as JSON: `num_cpus`,
-            `max_concurrency` (calls that an actor answers at a time), `resources`, `runtime_env` ...
+        local: Environment, not set up.
+        source: Source of the environment.
+        options: Options as JSON: `count`, the number of actors, by default 1; the others are Ray's, such as `num_cpus`,
+            `max_concurrency` (calls that an actor answers at the same time), `resources` and `runtime_env`.
 
     Raises:
         GymError: `count` is not a positive number.

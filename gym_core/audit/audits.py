@@ -26,7 +26,7 @@ def _say_nothing(_: str) -> None: ...
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """What one policy earned: its mean reward, its best reward, and the number of its rollouts."""
+    """The rewards of one policy: mean and best reward, and the number of rollouts."""
 
     policy: str
     mean: float
@@ -36,7 +36,7 @@ class PolicyRow:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one environment.
+    """The findings in one environment.
 
     Attributes:
         environment: Name of the environment.
@@ -46,7 +46,7 @@ class Audit:
             a task are played at the same time.
         form: Form in which answers were given, such as `#### {}`.
         policies: Rewards of each policy, gold first.
-        findings: What was found, defects first.
+        findings: Findings, defects first.
     """
 
     environment: str
@@ -118,7 +118,7 @@ async def _play(
     thresholds: Thresholds,
     progress: Callable[[str], None],
 ) -> tuple[Audit, list[Task], list[Trial]]:
-    """What the probes show, with the tasks and the trials; both are empty where there are no tasks."""
+    """The findings of the probes, with the tasks and the trials; both are empty if there are no tasks."""
     try:
         tasks = list(islice(env.tasks, limit))
     except GymError as error:

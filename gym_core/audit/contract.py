@@ -12,7 +12,7 @@ from gym_core.audit.trials import Trial
 from gym_core.environments import EnvironmentFactory, Task
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What OpenAI's chat completions API accepts as the name of a function."""
+"""The function names that OpenAI's chat completions API accepts."""
 
 
 def find_contract(env: EnvironmentFactory, tasks: Sequence[Task], trials: Sequence[Trial]) -> Iterator[Finding]:

@@ -54,7 +54,7 @@ class Finding:
         kind: Subject: constant, gold, junk, leak, length, missed, respelled, signal, tasks, tools, unscored or
             unstable.
         is_defect: Whether the finding is beyond its threshold; it is a note otherwise.
-        sentence: What was found, with the value found and the value expected.
+        sentence: Finding in a sentence, with the value found and the value expected.
         tasks: Ids of the tasks that show it.
         example: One rollout that shows it: `task`, `reply`, `reward`, and `error` where something broke.
     """

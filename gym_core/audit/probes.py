@@ -38,7 +38,7 @@ class Probe:
     """A policy that knows nothing, or everything.
 
     Attributes:
-        kind: What the replies should earn.
+        kind: Reward that the replies should earn.
         policy: Name in the reports.
         replies: Replies, turn by turn; junk gives its one reply at every turn.
         length: Length of a random text in characters; None for other policies.

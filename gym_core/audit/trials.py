@@ -78,7 +78,7 @@ async def play_all(
     Args:
         env: Environment of the tasks.
         tasks: Tasks to play.
-        reading: How to answer them.
+        reading: Form of the answers.
         policies: Names of the policies to play; None plays all.
     """
     answers: list[str] = []

@@ -101,7 +101,7 @@ class Tool:
         return self.text(result)
 
     def text(self, result: Any) -> str:
-        """What the policy reads of a result: a str as it is, any other as JSON."""
+        """A result as the policy reads it: a string as it is, anything else as JSON."""
         return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
 
 
@@ -117,7 +117,7 @@ def class_tools(owner: type) -> dict[str, Tool]:
 
 
 def _function_of(member: Any) -> Any:
-    """What a static or class method wraps; else the member itself."""
+    """The function inside a static or class method; otherwise the member itself."""
     return member.__func__ if isinstance(member, staticmethod | classmethod) else member
 
 

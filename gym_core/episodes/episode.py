@@ -1,4 +1,4 @@
-"""The episode: the only driver of an environment, whoever owns the loop."""
+"""The episode: the only driver of an environment, in any loop."""
 
 from __future__ import annotations
 

@@ -39,17 +39,17 @@ def preference_pairs(
     max_tokens: int | None = None,
     tokenizer: Any = None,
 ) -> Rows:
-    """Pairs of turns that were written after the same conversation, and led to different rewards.
+    """Pairs of turns that were written after the same conversation and led to different rewards.
 
-    The value of a turn is the mean reward of the task's rollouts that took it. At each point where they took different
-    turns, the best is chosen and the worst rejected. So give all rollouts of a task, not the good ones only.
+    The value of a turn is the mean reward of the task's rollouts that took it. At each point where rollouts took
+    different turns, the best turn is chosen and the worst rejected. So pass all rollouts of a task, not only good ones.
 
     Args:
-        rollouts: Of any tasks, in any order. One takes part up to a call that no chat template can write.
-        margin: The values of a pair differ by more than this.
-        keep_truncated: Whether rollouts take part that met a limit of turns or tokens.
-        max_tokens: The most tokens of a prompt with its completion; a rollout takes part up to the turn beyond them.
-        tokenizer: Tokenizer of the model, whose chat template they are counted by; for `max_tokens` only.
+        rollouts: Rollouts of any tasks, in any order; each is used up to a call that no chat template can write.
+        margin: Difference that the two values of a pair must exceed.
+        keep_truncated: Whether to use rollouts that reached a limit of turns or tokens.
+        max_tokens: Most tokens of a prompt with its completion; a rollout is used up to the turn that exceeds them.
+        tokenizer: Tokenizer of the model, with whose chat template tokens are counted; only for `max_tokens`.
 
     Returns:
         One row per pair: `prompt`, `chosen` and `rejected` (lists of messages, the last two of one), `tools` (JSON
@@ -86,14 +86,14 @@ def kto_rows(
     """Single turns, and whether they are desirable.
 
     Args:
-        rollouts: See `preference_pairs`.
-        threshold: The least value of a desirable turn: the mean reward of the task's rollouts that took it.
-        keep_truncated: Whether rollouts take part that met a limit of turns or tokens.
-        max_tokens: See `preference_pairs`.
-        tokenizer: See `preference_pairs`.
+        rollouts: Rollouts, as for `preference_pairs`.
+        threshold: Least value of a desirable turn; the value is the mean reward of the task's rollouts that took it.
+        keep_truncated: Whether to use rollouts that reached a limit of turns or tokens.
+        max_tokens: Most tokens, as for `preference_pairs`.
+        tokenizer: Tokenizer, as for `preference_pairs`.
 
     Returns:
-        One row per different turn: `prompt` and `completion` (lists of messages, the latter of one), `label`, `tools`
+        One row per distinct turn: `prompt` and `completion` (lists of messages, the latter of one), `label`, `tools`
         (JSON text, or None), `gym_task` and `gym_reward` (the value).
     """
     lengths = Lengths(tokenizer, max_tokens)
@@ -164,7 +164,7 @@ def _points(
 
 
 def _written(rollout: Rollout, lengths: Lengths) -> tuple[list[int], str]:
-    """Where the policy's turns are in the output, up to the first that can't be in a row; and why it can't."""
+    """Positions of the policy's turns in the output, up to the first that can't be in a row, and the reason."""
     written: list[int] = []
     for position in policy_turns(rollout):
         messages = rollout.output[: position + 1]

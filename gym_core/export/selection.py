@@ -123,10 +123,10 @@ def _arguments(call: ToolCall) -> Any:
 
 
 def policy_turns(rollout: Rollout) -> list[int]:
-    """Where the turns that the policy wrote are in the output; those of the opening are the author's.
+    """Positions of the policy's turns in the output; assistant turns of the opening are the author's.
 
-    A line by hand that says neither how many turns there were nor what its task was has them after the last message of
-    the user, since a turn before it may be an example.
+    In a line written by hand, without a number of turns and a task, they come after the last message of the user, since
+    a turn before it may be an example.
     """
     turns = [position for position, message in enumerate(rollout.output) if message["role"] == "assistant"]
     if rollout.turns:
@@ -142,11 +142,11 @@ def _after_the_user(rollout: Rollout) -> int:
 
 
 class Lengths:
-    """How many tokens conversations have, as a chat template writes them.
+    """Measures conversations in tokens, as a chat template writes them.
 
     Args:
-        tokenizer: Tokenizer with a chat template; None where nothing is measured.
-        max_tokens: The most tokens; None for no limit.
+        tokenizer: Tokenizer with a chat template; None if nothing is measured.
+        max_tokens: Most tokens; None for no limit.
 
     Raises:
         GymError: There is a limit without a tokenizer, or it is not positive.
@@ -161,7 +161,7 @@ class Lengths:
         self._renderer = None if max_tokens is None else Renderer(tokenizer, {})
 
     def problem(self, rollout: Rollout, messages: Sequence[Message]) -> str | None:
-        """Why a conversation is too long; None when it is not."""
+        """Say why a conversation is too long; None if it is not."""
         if self._renderer is None:
             return None
         written = rendered(self._renderer, messages, rollout)
@@ -169,12 +169,12 @@ class Lengths:
 
 
 def too_long(tokens: Sequence[int], max_tokens: int | None) -> str | None:
-    """Why a row of these tokens is left out; None when it is not."""
+    """Say why a row of these tokens is left out; None if it is not."""
     return None if max_tokens is None or len(tokens) <= max_tokens else f"it has more than {max_tokens} tokens"
 
 
 class Rendered(NamedTuple):
-    """A conversation as a chat template writes it, or why it can't."""
+    """A conversation as a chat template writes it, or the reason why it can't."""
 
     text: str
     problem: str | None = None
@@ -184,7 +184,7 @@ def rendered(renderer: Renderer, messages: Sequence[Message], rollout: Rollout) 
     """A conversation as text."""
     try:
         return Rendered(renderer.render(messages, tools=rollout.tools or None))
-    except Exception as error:  # a chat template is a program of others, which raises what it likes
+    except Exception as error:  # a chat template is other people's code, which may raise anything
         return Rendered("", f"the chat template can't write it ({str(error)[:200] or type(error).__name__})")
 
 
@@ -214,7 +214,7 @@ def origin(rollout: Rollout) -> dict[str, Any]:
 
 
 def task_id(rollout: Rollout) -> str:
-    """The name of its task; where a line has none, a hash of its opening."""
+    """The name of its task; a hash of the opening if the line has none."""
     if rollout.task != Task([]):
         return rollout.task.id
     turns = policy_turns(rollout)

@@ -53,27 +53,28 @@ def sft_rows(
 ) -> Rows:
     """Conversations to imitate.
 
-    A rollout without reward never enters, nor does one that says the same as another before it.
+    Rollouts without a reward and duplicates of earlier rollouts are left out.
 
     Args:
-        rollouts: Of any tasks, in any order.
-        form: "messages", to which the trainer applies the chat template; "text", to which it has been applied, and in
-            which no user or tool can say a control token (they get a space, as in `ChatTemplate`), since markers tell
-            the turns; or "tokens", exactly those that were sampled, which only rollouts of a `TokenizedPolicy` have.
-        tokenizer: Tokenizer of the model, with a chat template; for "text" and for `max_tokens`.
-        min_reward: The least reward that is worth imitating.
-        best_of: The most rollouts of one task: those of the highest rewards. None takes all.
-        keep_truncated: Whether rollouts enter that met a limit of turns or tokens.
-        max_tokens: The most tokens of a row; longer ones are left out, since trainers cut them off.
+        rollouts: Rollouts of any tasks, in any order.
+        form: Form of the rows. "messages": the trainer applies the chat template. "text": the chat template is applied
+            here, and control tokens in the text of users and tools get a space (as in `ChatTemplate`), since trainers
+            find the turns by their markers. "tokens": exactly those that were sampled, which only rollouts of a
+            `TokenizedPolicy` have.
+        tokenizer: Tokenizer of the model, with a chat template; only for "text" and for `max_tokens`.
+        min_reward: Least reward that is worth imitating.
+        best_of: Most rollouts per task, those with the highest rewards; None takes all.
+        keep_truncated: Whether to use rollouts that reached a limit of turns or tokens.
+        max_tokens: Most tokens per row; longer rows are left out, since trainers would cut them off.
 
     Returns:
         One row per rollout, in their order: `messages` and `tools` (JSON text, or None), or `text`, or `input_ids` and
-        `labels` (-100 where nothing was sampled); beside them `gym_task` and `gym_reward`.
+        `labels` (-100 where nothing was sampled); and in every form `gym_task` and `gym_reward`.
 
     Raises:
-        GymError: There is no such form, there is a tokenizer too few or too many, or `best_of` or `max_tokens` is not
+        GymError: There is no such form, the tokenizer is missing or not needed, or `best_of` or `max_tokens` is not
             positive.
-        TemplateError: The chat template does not show tool calls, or, as text, not every turn.
+        TemplateError: The chat template does not render tool calls or, for "text", not every turn.
     """
     if form not in _TRAINING:
         raise GymError(f"form must be one of {', '.join(map(repr, _TRAINING))}, not {form!r}")
@@ -118,7 +119,7 @@ class _Messages:
 
 
 class _Tokens:
-    """Writes exactly what was sampled."""
+    """Writes exactly the sampled tokens."""
 
     def __init__(self, _: None, max_tokens: int | None) -> None:
         self._max_tokens = max_tokens

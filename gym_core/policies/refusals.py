@@ -1,4 +1,4 @@
-"""Refusals: what the answer of a server with another status than 200 means."""
+"""Refusals: the meaning of a server's answers with a status other than 200."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from gym_core.errors import OutOfTokens, PolicyError
 
 LONGEST_WAIT_S = 60.0
-"""The most that a server's Retry-After can ask for."""
+"""The most seconds that a server's Retry-After can ask for."""
 
 _FULL_CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|"  # OpenAI and Azure; llama.cpp

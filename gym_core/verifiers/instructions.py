@@ -117,14 +117,14 @@ def _has_words(text: str, *, num_words: int, relation: str) -> bool:
 
 
 def _has_paragraphs(text: str, *, num_paragraphs: int) -> bool:
-    """Whether `***` separates so many paragraphs; one before the first and one after the last are allowed."""
+    """Whether `***` separates this many paragraphs; one before the first and one after the last are allowed."""
     paragraphs = [paragraph.strip() for paragraph in text.split("***")]
     inner = paragraphs[not paragraphs[0] : len(paragraphs) - (not paragraphs[-1])]
     return all(inner) and len(inner) == num_paragraphs
 
 
 def _has_first_word(text: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
-    """Whether blank lines separate so many paragraphs, one of which starts with the word."""
+    """Whether blank lines separate this many paragraphs, one of which starts with the word."""
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
     if len(paragraphs) != num_paragraphs or not 1 <= nth_paragraph <= num_paragraphs:
         return False

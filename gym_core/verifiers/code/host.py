@@ -21,7 +21,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "set item": operator.setitem,
     "text": str,
 }
-"""What the judge can do with an object of the solution."""
+"""The operations of the judge on an object of the solution."""
 
 
 def serve(channel: TextIO) -> NoReturn:

@@ -25,7 +25,7 @@ class _Stand(types.ModuleType):
 
     @property
     def __all__(self) -> list[str]:
-        """What `import *` brings: nothing that the test file has bound already, and no tests of the solution's own."""
+        """The names of `import *`: none that the test file has already bound, and no tests of the solution's own."""
         bound = sys._getframe(1).f_globals
         return [name for name in _public(self) if name not in bound and not name.lower().startswith("test")]
 
