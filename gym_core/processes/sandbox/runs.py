@@ -172,7 +172,8 @@ class Sandbox:
             image: The image of a Docker container to be in; None for what this sandbox isolates with.
             cpu_s: CPU seconds of the whole session.
             wall_s: Seconds in which the session runs commands and cells, all in all.
-            memory_bytes: Address space of each process, above what the imported modules take; at least 128 MB.
+            memory_bytes: Memory of all processes together, and address space of each, above what the imported modules
+                take; at least 128 MB.
             output_bytes: What commands and cells may write in the whole session.
             processes: The most processes and threads at a time.
 
@@ -195,7 +196,7 @@ class Sandbox:
                 raise WorkerLostError("the sandbox is closed, it takes no more sessions")
             return (Docker(image) if image else self._backend).open_box(settings, channel)
 
-        return Session(start, files or {}, cpu_s=cpu_s)
+        return Session(start, files or {}, cpu_s=cpu_s, memory_bytes=memory_bytes)
 
     def close(self) -> None:
         """Kill all runs and sessions; they and those in the queue are lost."""

@@ -139,6 +139,10 @@ class Connection:
             self._ending = asyncio.create_task(asyncio.to_thread(_end, self._server))
         return await asyncio.shield(self._ending)
 
+    def clear(self) -> None:
+        """Have all processes of the box killed, for holding too much memory."""
+        self._tell({"do": "clear", "id": 0})
+
     def _kill(self, number: int, reason: str) -> None:
         self._tell({"do": "kill", "id": number, "reason": reason})
 

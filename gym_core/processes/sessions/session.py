@@ -18,7 +18,7 @@ from gym_core.processes.zygote import forget_in_forks
 
 _START_S = 600.0  # for an image to be pulled
 _ANSWER_S = 30.0  # that the server may take above the wall seconds of what it runs
-_IDLE_LOOK_S = 1.0
+_LOOK_S = 0.25
 _MOST_COMMAND_BYTES = (128 << 10) - 1  # of one argument of a program; execve(2), MAX_ARG_STRLEN
 
 Start = Callable[[int], Server]
@@ -36,12 +36,13 @@ class Session:
         start: Starts the session's server, which talks by the socket it is given.
         put: Files that are there from the start, by path.
         cpu_s: CPU seconds of the whole session.
+        memory_bytes: Memory of all its processes together, above what the server starts with.
     """
 
-    def __init__(self, start: Start, put: Mapping[str, str | bytes], *, cpu_s: float) -> None:
+    def __init__(self, start: Start, put: Mapping[str, str | bytes], *, cpu_s: float, memory_bytes: int) -> None:
         self._start = start
         self._put = dict(put)
-        self._cpu_s = cpu_s
+        self._cpu_s, self._memory_bytes = cpu_s, memory_bytes
         self._connection: Connection | None = None
         self._server: int | None = None  # its process; None in a container
         self._watching: asyncio.Task[None] | None = None
@@ -211,13 +212,15 @@ class Session:
         return _accepted(answer), data
 
     async def _watch(self, connection: Connection, server: int) -> None:
-        """End the session when its background processes use up its CPU seconds."""
+        """End the session when it uses up its CPU seconds, and its processes when they hold too much memory."""
         usage = usage_of(server)
         while True:
-            await asyncio.sleep(_IDLE_LOOK_S)
+            await asyncio.sleep(_LOOK_S)
             usage.look()
             if usage.cpu_s > self._cpu_s:
                 connection.lose(SessionOver("cpu"))
+            elif usage.exceeds_memory(self._memory_bytes):
+                connection.clear()
 
     def _get_open(self) -> Connection:
         if self._connection is None:

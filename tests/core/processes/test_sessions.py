@@ -266,6 +266,21 @@ async def test_memory_is_limited(make: Make) -> None:
         assert ran.stderr.endswith("MemoryError\n")
 
 
+@pytest.mark.slow
+@in_namespaces
+async def test_memory_of_all_processes_together_is_limited_and_the_session_goes_on() -> None:
+    sandbox = Sandbox()
+    async with sandbox.session(memory_bytes=128 << 20) as box:
+        hold = "import time; held = bytearray(b'1') * (60 << 20); time.sleep(77)"
+        ran = await box.exec(f'for i in 1 2 3 4; do python3 -c "{hold}" & done; wait', wall_s=20)
+        assert ran.limit == "memory"
+        ran = await box.exec("echo on")
+        assert (ran.stdout, ran.ok) == ("on\n", True)
+        assert "too much memory together" in ran.stderr
+        assert (await box.exec("echo on")).stderr == ""
+    await asyncio.to_thread(sandbox.close)
+
+
 async def test_disk_is_limited(box: Session) -> None:
     ran = await box.exec("head -c 80M /dev/zero > x")
     assert not ran.ok

@@ -22,6 +22,7 @@ from gym_core.processes.sessions.box.poller import Drains, Poller, read_away
 from gym_core.processes.sessions.box.processes import Process, start_command
 
 _TICK_MS = 20
+_HEAVY = "sandbox: the processes of the box held too much memory together; all were killed\n"
 _FULL = "sandbox: the box held as many processes as it may; all were killed\n"
 
 
@@ -57,6 +58,7 @@ class _Server:
         self._drains = Drains(self._poller, settings["output_bytes"])
         self._left = {"wall": settings["wall_s"], "output": settings["output_bytes"]}
         self._used_up: str | None = None
+        self._notice = ""  # for the next command or cell
 
     def serve(self) -> None:
         guard_memory()
@@ -98,6 +100,11 @@ class _Server:
         elif do == "kill":
             if job := self._jobs.get(number):
                 job.kill(head["reason"])
+        elif do == "clear":
+            for job in self._jobs.values():
+                job.kill("memory")
+            self._kill_all()
+            self._notice = _HEAVY
         elif do == "which":
             if job := self._jobs.get(number):
                 self._say({"id": number, "process": job.process.pid})
@@ -120,6 +127,7 @@ class _Server:
             self._kill_all()
             process, notice = self._start(head, body)
             notice = _FULL + notice
+        notice, self._notice = self._notice + notice, ""
         self._jobs[head["id"]] = Job(
             head["id"],
             process,
