@@ -2,12 +2,13 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 
-from tests.verl.environments import Adder, Dialog, Echo, Process
+from tests.verl.environments import Adder, Blocking, Dialog, Echo, Process
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -99,3 +100,15 @@ def test_a_process_that_dies_breaks_its_rollout_and_comes_back(play, client, tok
     (row,) = play(spec(Process), Process.tasks[0], client(lambda text: "there<|im_end|>"), overrides=[ACTORS])
     assert row.reward_score == 1.0
     assert set(row.response_mask) == {1}
+
+
+@pytest.mark.slow
+def test_an_environment_that_blocks_holds_up_no_other_in_its_actor(play, client, tokenizer, cluster):
+    def played(n):
+        started_s = time.monotonic()
+        rows = play(spec(Blocking), Blocking.tasks[0], client(lambda text: "0<|im_end|>"), n=n, overrides=[ACTORS])
+        assert [row.reward_score for row in rows] == [1.0] * n
+        return time.monotonic() - started_s
+
+    played(1)
+    assert played(8) - played(1) < 8 * 0.3 / 2  # its verifier sleeps for 0.3 s

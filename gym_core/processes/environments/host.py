@@ -58,7 +58,8 @@ class EnvironmentHost:
     def env(self) -> EnvironmentFactory:
         """The factory of the environments."""
         with self._lock:
-            self._env = self._env or self._load()
+            if self._env is None:
+                self._env = self._load()
             return self._env
 
     @property
