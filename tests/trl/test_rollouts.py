@@ -313,7 +313,7 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 sys.path[:0] = json.loads(os.environ["PATHS"])
 import torch
 torch.set_num_threads(1)
-from test_rollout import Guess, bisect
+from test_rollouts import Guess, bisect
 from gym_adapters.trl import gym_dataset, gym_reward, gym_rollout
 from gym_adapters.trl.testing import char_tokenizer, script, tiny_model
 from trl import GRPOConfig, GRPOTrainer
