@@ -68,14 +68,20 @@ def message_problem(message: Any) -> str | None:
     if "content" not in message or not _is_content(message["content"]):
         return f"must have content that is text, a list of parts or None, not {message.get('content', 'none')!r:.200}"
     for name in ("tool_call_id", "name", "reasoning_content"):
-        if not isinstance(message.get(name, ""), str):
+        if not isinstance(message.get(name), str | None):
             return f"must have {name} as text, not {message[name]!r:.200}"
-    calls = message.get("tool_calls", [])
+    calls = message.get("tool_calls") or []
     if not isinstance(calls, list) or not all(map(_is_call, calls)):
         return f"must have tool_calls with id, name and arguments as text, not {calls!r:.200}"
     if calls and message["role"] != "assistant":
         return f"can't call tools as {message['role']}"
     return None
+
+
+def conversation_problem(messages: Sequence[Any]) -> str | None:
+    """Say which message of a conversation is not valid, and why; None if all are."""
+    problems = ((position, message_problem(message)) for position, message in enumerate(messages))
+    return next((f"message {position} {problem}" for position, problem in problems if problem), None)
 
 
 def _is_content(content: Any) -> bool:

@@ -15,7 +15,7 @@ from gym_core.environments.nemo_rows import chat_messages
 from gym_core.environments.rollouts import ErrorKind, Rollout, RolloutError, StopReason
 from gym_core.environments.tasks import Task
 from gym_core.errors import TaskError
-from gym_core.messages import Message, message_problem
+from gym_core.messages import Message, conversation_problem
 from gym_core.tokens import TokenTrack
 
 _log = logging.getLogger(__name__)
@@ -173,9 +173,8 @@ def _output(name: str, value: Any) -> list[Message]:
     if any(isinstance(item, dict) and item.get("type") in _ITEMS for item in items):
         items = chat_messages({"input": items})
     messages = [_message(item, position) for position, item in enumerate(items)]
-    for position, message in enumerate(messages):
-        if problem := message_problem(message):
-            raise TaskError(f"message {position} of {name!r} {problem}")
+    if problem := conversation_problem(messages):
+        raise TaskError(f"{problem}, in {name!r}")
     return messages
 
 

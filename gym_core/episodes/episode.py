@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from gym_core.environments import Environment, ErrorKind, Rollout, RolloutError, StopReason
 from gym_core.episodes.boundary import Boundary, sentence, text_of
-from gym_core.episodes.hooks import Hooks
+from gym_core.episodes.hooks import Hooks, check_conversation
 from gym_core.episodes.limits import OutOfTime
 from gym_core.errors import EpisodeError, OutOfTokens, ToolError
 from gym_core.messages import Message, ToolCall, ToolSchema
@@ -202,6 +202,7 @@ class Episode:
 
     async def _adopt(self, output: Sequence[Message]) -> None:
         """Adopt a conversation that another loop has played, and determine why it ended."""
+        check_conversation(output)
         self.messages = list(output)
         written = [message for message in output[len(self.opening) :] if message["role"] == "assistant"]
         self._turns = len(written)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
 from gym_core.environments import Environment, Rollout, Score, Tool
 from gym_core.episodes.limits import OutOfTime, uncancelled, within
 from gym_core.errors import EpisodeError, ToolError
-from gym_core.messages import Message, ToolSchema
+from gym_core.messages import Message, ToolSchema, conversation_problem, message_problem
 from gym_core.policies import Completion, Policy, completion_problem
 
 CLOSE_TIMEOUT_S = 10.0
@@ -139,6 +139,16 @@ def _are_tools(tools: Any) -> bool:
 def _messages(hook: str, said: Any) -> list[Message]:
     messages = said if isinstance(said, list | tuple) else [said]
     for message in messages:
-        if not isinstance(message, dict) or not message.keys() >= {"role", "content"}:
+        if message_problem(message):
             raise EpisodeError(f"{hook} must return messages like user('...'), not {message!r}")
     return list(messages)
+
+
+def check_conversation(messages: Sequence[Message]) -> None:
+    """See that a conversation played elsewhere consists of messages.
+
+    Raises:
+        EpisodeError: It has something else.
+    """
+    if problem := conversation_problem(messages):
+        raise EpisodeError(f"{problem}, in the conversation to verify")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gym_core.environments import Environment, Rollout
 from gym_core.episodes.boundary import Boundary
 from gym_core.episodes.episode import Episode
+from gym_core.episodes.hooks import check_conversation
 from gym_core.episodes.requirements import needs
 from gym_core.errors import EpisodeError
 from gym_core.messages import Message, text
@@ -41,6 +42,7 @@ async def _replay(episode: Episode, messages: Sequence[Message]) -> None:
     Raises:
         EpisodeError: The environment says something else, or less. It may say more if the conversation was cut off.
     """
+    check_conversation(messages)
     for message in messages[len(episode.messages) :]:
         if message["role"] == "assistant" and not episode.done:
             await episode.step(Completion(message))

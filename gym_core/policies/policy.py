@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from gym_core.messages import Message, ToolSchema, assistant
+from gym_core.messages import Message, ToolSchema, assistant, message_problem
 from gym_core.tokens import TokenTrack
 
 
@@ -30,35 +30,13 @@ def completion_problem(completion: object) -> str | None:
     if not isinstance(completion, Completion):
         return f"a policy must return a Completion, not {completion!r}"
     message: Any = completion.message
-    if (
-        not isinstance(message, dict)
-        or message.get("role") != "assistant"
-        or not _is_content(message.get("content", 0))
-    ):
-        return (
-            f"a policy must write an assistant message whose content is text, a list of parts or None, not {message!r}"
-        )
-    calls = message.get("tool_calls")
-    if calls and not (isinstance(calls, list) and all(map(_is_call, calls))):
-        return f"a policy must write an assistant message whose calls have id, name and arguments, not {message!r}"
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return f"a policy must write an assistant message, not {message!r:.200}"
+    if problem := message_problem(message):
+        return f"a policy must write an assistant message: it {problem}"
     if not isinstance(completion.tokens, TokenTrack | None):
         return f"the tokens of a completion must be a TokenTrack or None, not {completion.tokens!r}"
     return None
-
-
-def _is_content(content: Any) -> bool:
-    return isinstance(content, str | None) or (isinstance(content, list) and all(map(_is_part, content)))
-
-
-def _is_part(part: Any) -> bool:
-    return isinstance(part, dict) and (isinstance(part.get("text"), str) or part.get("type", "text") != "text")
-
-
-def _is_call(call: Any) -> bool:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict):
-        return False
-    return all(isinstance(value, str) for value in (call.get("id"), function.get("name"), function.get("arguments")))
 
 
 class Policy(Protocol):

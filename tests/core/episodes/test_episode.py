@@ -1107,3 +1107,10 @@ async def test_a_policy_that_writes_something_else_than_a_turn_gives_an_unscored
     assert played.reward is None
     assert played.error.kind == "policy"
     assert played.error.message.startswith("a policy must write an assistant message")
+
+
+@pytest.mark.parametrize("wrong", [{"role": "assistant"}, {"role": "robot", "content": "4"}, "4", None], ids=repr)
+async def test_a_conversation_to_verify_that_has_something_else_than_messages_is_unscored(wrong):
+    judged = await verify(Recorder(TASK), [user("q"), wrong])
+    assert judged.reward is None
+    assert judged.error.message.startswith("message 1 must ")
