@@ -3,7 +3,6 @@
 import signal
 import time
 from dataclasses import dataclass
-from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 from gym_core.processes.kernel import Usage
@@ -117,6 +116,8 @@ class Job:
 
 def ended_cpu_s() -> float:
     """CPU seconds of all that has ended in the box."""
+    from resource import RUSAGE_CHILDREN, getrusage  # Windows has none, and imports this module
+
     usage = getrusage(RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
