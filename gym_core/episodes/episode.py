@@ -101,7 +101,7 @@ class Episode:
             raise
         self.opening = opening or self._prompt
         self.messages += self.opening
-        if self.env.done:
+        if await self._guard("setup", self._hooks.is_done()):
             self._stop("done")
 
     async def run(self, policy: Policy) -> Rollout:
@@ -142,7 +142,7 @@ class Episode:
         except ToolError as error:
             self._tool_errors += self.error is None  # a failure of the environment is not the policy's error
             content = json.dumps({"error": text_of(error)}, ensure_ascii=False)
-        if self.env.done:
+        if await self._guard("tool", self._hooks.is_done()):
             self._stop("done")
         return {"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}
 
@@ -195,9 +195,9 @@ class Episode:
         else:
             reply = await self._guard("respond", self._hooks.respond(completion.message))
             self.messages += reply or ()
-            if reply is None or self.env.done:
+            if await self._guard("respond", self._hooks.is_done()) or reply is None:
                 self._stop("done")
-        if self._turns >= self.env.max_turns:
+        if not self.done and self._turns >= self.env.max_turns:
             self._stop("max_turns")
 
     async def _adopt(self, output: Sequence[Message]) -> None:

@@ -61,11 +61,15 @@ class Hooks:
     async def setup(self) -> list[Message]:
         """The opening conversation."""
         opening = await self._within(self._env.setup())
-        self._check_attributes()
         messages = _messages("setup", self._env.task.prompt if opening is None else opening)
         if not messages:
             raise EpisodeError("the task has no prompt and setup returned no messages")
         return messages
+
+    async def is_done(self) -> bool:
+        """Whether the environment ends the episode; raises where what a hook has set is not what it must be."""
+        self._check_attributes()
+        return bool(self._env.done)
 
     async def ask(self, policy: Policy, messages: list[Message], tools: list[ToolSchema]) -> Completion:
         """The policy's next message."""
@@ -104,7 +108,8 @@ class Hooks:
         """The verdict on the episode."""
         self.check_time()
         verdict = await self._within(self._env.verify(summary()))
-        return verdict if isinstance(verdict, Score) else Score(verdict)
+        # A class derived from Score may have fields of its own.
+        return Score(verdict.reward, verdict.components) if isinstance(verdict, Score) else Score(verdict)
 
     async def close(self) -> None:
         """Close the environment, also when cancelled meanwhile; a `close` that takes too long is given up."""

@@ -2,6 +2,7 @@ import asyncio
 import json
 import math
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -424,6 +425,11 @@ async def test_a_response_that_is_no_message_breaks_the_episode():
 # verdicts
 
 
+@dataclass(frozen=True)
+class Explained(Score):
+    reason: str = "close enough"
+
+
 @pytest.mark.parametrize(
     ("verdict", "reward", "components"),
     [
@@ -431,6 +437,7 @@ async def test_a_response_that_is_no_message_breaks_the_episode():
         (True, 1.0, {}),
         (-2, -2.0, {}),
         (Score(1, {"format": True}), 1.0, {"format": 1.0}),
+        (Explained(1, {"format": True}), 1.0, {"format": 1.0}),
     ],
     ids=repr,
 )
@@ -607,6 +614,44 @@ async def test_a_wrong_attribute_breaks_the_episode(name, value, sentence):
 
     played = await play(Wrong, "yes")
     assert (played.reward, played.error) == (None, RolloutError("setup", sentence))
+
+
+class Unsure:
+    """Neither true nor false, as an array of several truths is."""
+
+    def __bool__(self):
+        raise ValueError("the truth value is ambiguous")
+
+
+@pytest.mark.parametrize("kind", ["setup", "tool", "respond"])
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("done", Unsure(), "ValueError: the truth value is ambiguous"),
+        ("max_turns", "16", "max_turns must be a number, not '16'"),
+    ],
+)
+async def test_an_attribute_that_a_hook_spoils_breaks_the_episode(kind, name, value, sentence):
+    class Spoiling(Recorder):
+        def spoil(self, here):
+            if here == kind:
+                setattr(self, name, value)
+
+        def setup(self):
+            self.spoil("setup")
+
+        @tool
+        def press(self) -> str:
+            """Press."""
+            self.spoil("tool")
+            return "pressed"
+
+        def respond(self, message):
+            self.spoil("respond")
+            return user("Go on.")
+
+    played = await play(Spoiling, calls("press"), "yes")
+    assert (played.reward, played.error) == (None, RolloutError(kind, sentence))
 
 
 async def test_an_environment_that_does_not_call_its_super_class_is_an_unscored_rollout():
