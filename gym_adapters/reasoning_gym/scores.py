@@ -29,6 +29,8 @@ def score(reply: str, row: dict[str, Any]) -> dict[str, float]:
         return _scored(0.0, format=0.0)
     if name == "game_of_life_halting":  # upstream gives 1.0 to any text, as bool("False") is True
         return _scored(float(answer.lower() == entry["answer"].lower()))
+    if name == "complex_arithmetic" and "nan" in answer.replace(" ", "").lower():
+        return _scored(0.0, unreadable=1.0)  # upstream gives 1.0, as min(1.0, nan) is 1.0
     dataset = scorer(name, json.dumps(row["config"], sort_keys=True))
     verdict = EVALUATED[name](answer, entry) if name in EVALUATED else "readable"
     match verdict:

@@ -123,6 +123,8 @@ def test_an_entry_that_cannot_be_kept_is_refused() -> None:
         ("prime_factorization", tagged("four"), {"format": 1.0, "unreadable": 1.0, "hung": 0.0}),
         ("binary_matrix", tagged("exit()"), {"format": 1.0, "unreadable": 1.0, "hung": 0.0}),
         ("game_of_life_halting", tagged("Perhaps"), {"format": 1.0, "unreadable": 0.0, "hung": 0.0}),
+        ("complex_arithmetic", tagged("nan"), {"format": 1.0, "unreadable": 1.0, "hung": 0.0}),
+        ("complex_arithmetic", tagged("(N AN - 2i)"), {"format": 1.0, "unreadable": 1.0, "hung": 0.0}),
     ],
 )
 async def test_the_models_faults_score_0(name: str, reply: str, components: dict[str, float]) -> None:
