@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gym_core.errors import WorkerLostError
-from gym_core.processes import Sandbox
+from gym_core.processes import Command, Sandbox
 from gym_core.verifiers import code_match
 from gym_core.verifiers.code.comparison import is_expected, matches
 from gym_core.verifiers.code.values import to_json
@@ -224,6 +224,29 @@ async def test_what_the_solution_writes_is_not_imported_by_the_tests(sandbox: Sa
     code = "open('fractions.py', 'w').write('Fraction = lambda *a: 7')\ndef add(a, b): return 7"
     answer = {"asserts": ["import fractions\nassert add(1, 2) == fractions.Fraction(3)"]}
     assert (await code_match(python(code), answer, sandbox=sandbox)).reward == 0.0
+
+
+@isolated
+@pytest.mark.parametrize("name", ["mem", "fd/0", "environ"])
+async def test_the_judge_is_closed_to_the_solution_where_that_sees_a_proc(name: str) -> None:
+    code = f"import os\ndef add(a, b):\n    open(f'/proc/{{os.getppid()}}/{name}', 'rb').close()\n    return a + b"
+    sandbox = Sandbox(isolation=Command(["env"]))
+    try:
+        assert (await code_match(python(code), ASSERTS, sandbox=sandbox)).reward == 0.0
+    finally:
+        sandbox.close()
+
+
+@isolated
+async def test_tests_that_are_stopped_before_the_last_earn_nothing(sandbox: Sandbox) -> None:
+    test = (
+        "import pytest\nfrom solution import *\n"
+        "@pytest.fixture\ndef stop():\n    yield\n    raise KeyboardInterrupt\n"
+        "def test_first(stop): assert add(1, 2) == 3\n"
+        "def test_second(): assert add(0, 5) == 5"
+    )
+    score = await code_match(ADD, {"pytest": test}, sandbox=sandbox)
+    assert (score.reward, score.components["test_first"]) == (0.0, 1.0)
 
 
 AREA = "assert math.isclose(area(2), 12.566370614)"
