@@ -1,4 +1,4 @@
-"""What can be killed: functions, programs and environments in child processes."""
+"""Functions, programs and environments in child processes that can be killed."""
 
 from gym_core.processes.environments import (
     Answer,

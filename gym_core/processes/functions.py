@@ -1,4 +1,4 @@
-"""Functions as a child process is told of them, by name with their arguments pickled, and what it answers."""
+"""Functions as they are passed to child processes, by name with pickled arguments, and the answers."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ def function_name(function: Callable[..., Any] | str) -> str:
     """The name "package.module:function" by which a child process can import a function.
 
     Raises:
-        WorkerLostError: It has no such name.
+        WorkerLostError: The function has no such name.
     """
     if isinstance(function, str):
         if not all(function.partition(":")):
@@ -28,25 +28,25 @@ def function_name(function: Callable[..., Any] | str) -> str:
 
 
 def pickled_arguments(name: str, args: tuple[Any, ...]) -> bytes:
-    """Arguments as a child process gets them.
+    """Pickle arguments for a child process.
 
     Raises:
-        WorkerLostError: They can't be pickled.
+        WorkerLostError: The arguments can't be pickled.
     """
     try:
         return pickle.dumps(args)
-    except Exception as error:  # whatever the arguments' own methods raise
+    except Exception as error:  # methods of the arguments may raise anything
         raise WorkerLostError(
             f"the arguments of {name} must be picklable, and are not: {type(error).__name__}: {error}"
         ) from error
 
 
 def call_result(name: str, answer: str, exit_status: int) -> Any:
-    """What an untrusted call returned, by what its process wrote.
+    """Read the result of an untrusted call from the output of its process.
 
     Raises:
-        WorkerHungError: It wrote no answer.
-        WorkerLostError: It could not import the function.
+        WorkerHungError: The process wrote no answer.
+        WorkerLostError: The process could not import the function.
         WorkerError: The function raised.
     """
     try:

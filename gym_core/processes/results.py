@@ -1,4 +1,4 @@
-"""Results: what model-written code left, and which limit it met."""
+"""Results of model-written code: its output, and the limit it met, if any."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 Limit = Literal["cpu", "wall", "memory", "output", "processes", "disk"]
-"""What a run can use up: its CPU seconds, its wall seconds while asleep, and the rest as it says."""
+"""A limit of a run. "wall" counts seconds asleep; the others are what they say."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run left; the limits it met and its exceptions are the code's fault.
+    """The result of a run; the code is to blame for limits it met and for its exceptions.
 
     Attributes:
-        stdout: What it wrote to standard output, at most `output_bytes` of it.
-        stderr: The same of standard error, with the traceback of an exception.
-        exit_status: 0 when all went well, 1 after an exception, negative for a signal, or what the code chose.
-        limit: What it used up, if anything. "memory", "processes" and "disk" are told apart by the exception that the
-            code let through, so a program can claim them; it never gains by that.
-        cpu_s: CPU seconds it used.
-        wall_s: Seconds from its start to its end.
+        stdout: Standard output, at most `output_bytes` of it.
+        stderr: Standard error, at most as much, with the traceback of an exception.
+        exit_status: Exit status: 0 on success, 1 after an exception, negative for a signal, or the code's own.
+        limit: Limit that the run met, if any. "memory", "processes" and "disk" are recognised by the exception that the
+            code let through, so a program can claim them, but never gains by that.
+        cpu_s: CPU seconds used.
+        wall_s: Seconds from start to end.
     """
 
     stdout: str
@@ -32,5 +32,5 @@ class Ran:
 
     @property
     def ok(self) -> bool:
-        """It ran to its end, without an exception and within its limits."""
+        """Whether it ran to its end, without an exception and within its limits."""
         return self.exit_status == 0 and self.limit is None

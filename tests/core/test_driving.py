@@ -49,7 +49,7 @@ LOOP = Player("the loop")
         (Ranks, "judges the rollouts of a task together (`verify_group`)"),
     ],
 )
-def test_what_a_player_does_not_give_is_one_sentence_with_what_to_use_instead(env, words):
+def test_an_unmet_need_is_one_sentence_with_an_alternative(env, words):
     sentence = f"environment {env.name!r} {words}, which is not supported by a reward function; use the loop"
     for asked in (env, env(env.tasks[0]), mix([Plain, env]), opened_episode(env)):
         assert playable(asked, by=NOTHING) == sentence
@@ -76,7 +76,7 @@ class Tokenizer:
         return "".join(str(message["content"]) for message in messages)
 
 
-def test_a_template_that_cannot_be_continued_is_a_problem_for_those_who_need_it():
+def test_a_template_that_cannot_be_continued_is_a_problem_if_it_is_needed():
     template = ChatTemplate(Tokenizer())
     told = "environment {!r} can't be played with this tokenizer: {}"
     unparsed = "the tokenizer has no response_template and none is known for its chat template, so no tool call is seen"

@@ -44,7 +44,7 @@ async def audited(name: str, *, mended: bool = False) -> Audit:
         ("boxnet", "unscored", "rollouts have no reward", None),
     ],
 )
-async def test_the_librarys_own_scorers_are_found_out(
+async def test_defects_of_the_librarys_scorers_are_found(
     name: str, kind: str, sentence: str, reward: float | None
 ) -> None:
     (found,) = [finding for finding in (await audited(name)).defects if finding.kind == kind]
@@ -55,12 +55,12 @@ async def test_the_librarys_own_scorers_are_found_out(
 
 
 @pytest.mark.parametrize("name", ["chain_sum", "sokoban", "word_sorting", "tower_of_hanoi"])
-async def test_nothing_is_wrong_with_a_right_scorer(name: str) -> None:
+async def test_a_correct_scorer_has_no_findings(name: str) -> None:
     assert (await audited(name)).defects == ()
 
 
 @pytest.mark.parametrize("name", ["game_of_life_halting", "arc_agi", "rearc", "prime_factorization"])
-async def test_nothing_is_wrong_where_this_adapter_mends_it(name: str) -> None:
+async def test_corrected_scorers_have_no_findings(name: str) -> None:
     assert (await audited(name, mended=True)).defects == ()
 
 

@@ -101,7 +101,7 @@ async def test_isolation_none_scores_in_an_ordinary_process() -> None:
     not shutil.which("unshare") or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
     reason="needs user namespaces, to forbid them in one",
 )
-def test_where_nothing_can_be_isolated_the_datasets_that_evaluate_are_refused_by_name() -> None:
+def test_without_isolation_the_datasets_that_evaluate_are_refused_by_name() -> None:
     program = """
 from reasoning_gym.factory import DATASETS
 from gym_adapters.reasoning_gym import reasoning_gym

@@ -67,7 +67,7 @@ async def reward(env: Environment, reply: str) -> float:
     return result.reward
 
 
-def test_there_are_as_many_datasets_as_we_say() -> None:
+def test_the_number_of_datasets_is_the_documented_one() -> None:
     assert len(NAMES) == 105
 
 
@@ -105,7 +105,7 @@ def test_an_entry_survives_jsonl(name: str) -> None:
         [Fraction(1, 3), {"__fraction__": 2, "b": Fraction(2)}],
     ],
 )
-def test_what_json_cannot_hold_comes_back_equal(value: Any) -> None:
+def test_values_beyond_json_come_back_equal(value: Any) -> None:
     assert from_json(json.loads(json.dumps(to_json(value)))) == value
 
 
@@ -127,7 +127,7 @@ def test_an_entry_that_cannot_be_kept_is_refused() -> None:
         ("complex_arithmetic", tagged("(N AN - 2i)"), {"format": 1.0, "unreadable": 1.0, "hung": 0.0}),
     ],
 )
-async def test_the_models_faults_score_0(name: str, reply: str, components: dict[str, float]) -> None:
+async def test_mistakes_of_the_model_score_0(name: str, reply: str, components: dict[str, float]) -> None:
     env, tasks = first_tasks(name)
     result = await judge(env(tasks[0]), reply)
     assert (result.reward, result.components, result.error) == (0.0, components, None)
@@ -261,7 +261,7 @@ def test_tasks_are_generated_once() -> None:
         ("countdown", {"isolation": "namespaces"}, "isolation must be None or 'none', not 'namespaces'"),
     ],
 )
-def test_what_does_not_exist_is_refused(name: str, config: dict[str, Any], message: str) -> None:
+def test_an_unknown_dataset_or_setting_is_refused(name: str, config: dict[str, Any], message: str) -> None:
     with pytest.raises(EnvironmentSpecError, match=message):
         reasoning_gym(name, **config)
 

@@ -71,7 +71,7 @@ def variants(right: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "config"), CONFIGS, ids=str)
-def test_right_altered_and_sloppy_answers_earn_what_the_library_gives(name: str, config: dict[str, Any]) -> None:
+def test_right_altered_and_sloppy_answers_earn_the_librarys_rewards(name: str, config: dict[str, Any]) -> None:
     env = reasoning_gym(name, size=2, seed=3, **config)
     dataset = create_dataset(name, size=2, seed=3, **config)
     for task in env.tasks:

@@ -60,7 +60,7 @@ def test_a_good_set_up_has_no_problem(adder, config, tokenizer):
     assert preflight(NoTools, config(max_tool_calling_iterations=None), tokenizer) == []
 
 
-def test_the_weights_must_be_as_many_as_the_reward_functions(config, tokenizer):
+def test_there_must_be_one_weight_per_reward_function(config, tokenizer):
     problems = preflight(NoTools, config(reward_weights=[1.0, 0.5]), tokenizer, reward_funcs=[gym_reward(NoTools)])
     assert problems == ["reward_weights has 2 numbers for 1 reward functions, expected one each"]
 
@@ -92,7 +92,7 @@ class Framed(Quiz):
 
 
 @pytest.mark.parametrize("env", [Quiz, Framed])
-def test_an_opening_that_setup_makes_needs_somebody_who_shows_it(env, config, tokenizer):
+def test_an_opening_made_by_setup_must_be_shown_to_the_model(env, config, tokenizer):
     (problem,) = preflight(env, config(), tokenizer)
     assert problem == (
         f"environment {env.name!r} makes its own opening (`setup`), which is not supported by reward_funcs alone; "
@@ -131,7 +131,7 @@ def test_the_completion_must_hold_the_turns(adder, config, tokenizer):
     assert problem.startswith("Adder: max_completion_length is 20, expected at least ")
 
 
-def test_several_ranks_with_a_server_get_each_others_completions(adder, config, tokenizer):
+def test_several_ranks_with_one_server_are_refused(adder, config, tokenizer):
     args = SimpleNamespace(**{**vars(config()), "use_vllm": True, "vllm_mode": "server", "world_size": 2})
     (problem,) = preflight(adder, args, tokenizer)
     assert problem.startswith("Adder: tools with 2 ranks in vLLM server mode")

@@ -58,7 +58,7 @@ def test_a_limit_is_for_endless_tasks():
     assert len(gym_dataset(Counting, limit=5)) == 5
 
 
-def test_a_mix_says_whose_task_each_row_is(adder):
+def test_each_row_of_a_mix_names_its_environment(adder):
     class Other(adder):
         """Another one."""
 

@@ -101,7 +101,7 @@ def test_what_setup_adds_to_the_prompt_is_the_observation():
     assert opened(Booking, task=1)[1] == " a table"
 
 
-def test_a_reset_closes_what_nobody_verified():
+def test_a_reset_closes_an_unverified_episode():
     CLOSED.clear()
     environment, _ = opened(Booking)
     probed = len(CLOSED)
@@ -166,7 +166,7 @@ def test_grpo_trains_on_tools(train, adder, use_tool, logged):
     assert metrics["tools/failure_frequency"] == 0.0
 
 
-def test_a_bug_of_the_environment_is_no_lesson_to_the_model(train, adder, logged):
+def test_nothing_is_learned_from_a_bug_of_the_environment(train, adder, logged):
     calls = iter([99, 99, 1, -1])
 
     def reply(conversation):

@@ -184,7 +184,7 @@ def load(request, tmp_path):
     return loaded
 
 
-def test_messages_train_what_the_assistant_said_and_nothing_else(rollouts, trainer, load, say, written):
+def test_messages_train_only_the_assistants_text(rollouts, trainer, load, say, written):
     rows = sft_rows(rollouts)
     assert "`SFTConfig(assistant_only_loss=True" in rows.card
     made = trainer(SFTTrainer, SFTConfig, load(rows), assistant_only_loss=True)
@@ -196,13 +196,13 @@ def test_messages_without_the_flag_train_everything(rollouts, trainer, load):
     assert any("Who wrote Emma?" in text for text in trained(trainer(SFTTrainer, SFTConfig, load(sft_rows(rollouts)))))
 
 
-def test_tokens_train_what_was_sampled_and_nothing_else(rollouts, trainer, say, written):
+def test_tokens_train_only_sampled_tokens(rollouts, trainer, say, written):
     made = trainer(SFTTrainer, SFTConfig, Dataset.from_list(sft_rows(rollouts, "tokens")))
     assert trained(made) == written(say("Austen"), ["Austen"], ["", "Joyce"])
     assert made.train_dataset[0]["input_ids"] == rollouts[0].tokens.ids
 
 
-def test_preference_pairs_train_one_turn_a_side(rollouts, trainer, load, say, written):
+def test_preference_pairs_train_one_turn_per_side(rollouts, trainer, load, say, written):
     made = trainer(DPOTrainer, DPOConfig, load(preference_pairs(rollouts[:1] + rollouts[2:])))
     call_or_guess = [say("Austen")[0]], ["Joyce"]  # the call was worth 1 and 0, the guess 0
     assert trained(made) == written(*call_or_guess, ["Austen"], ["Bronte"])
@@ -293,7 +293,7 @@ def test_text_leaves_the_system_prompt_to_its_author(play, tokenizer):
     assert f"End with {tokenizer.eos_token}" in sft_rows([told], "text", tokenizer=tokenizer)[0]["text"]
 
 
-def test_text_is_refused_where_what_tools_answer_is_in_the_assistant_s_turn(rollouts):
+def test_text_is_refused_if_tool_results_are_in_the_assistants_turn(rollouts):
     for name in ("gptoss", "glm4moe", "qwen3", "qwen3_5_think", "nemotron_3_nano", "llama3_1"):
         assert sft_rows(rollouts[:1], "text", tokenizer=known_tokenizer(name))
     with pytest.raises(TemplateError, match="marks 2 of 4 turns of the assistant"):

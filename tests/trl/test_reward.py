@@ -38,11 +38,11 @@ def judge(reward, completions, **columns):
     return asyncio.run(reward(prompts=prompts, completions=replies, **{"gym_row": rows, **columns}))
 
 
-def test_a_broken_verifier_is_none_and_a_wrong_answer_is_zero():
+def test_a_broken_verifier_gives_none_and_a_wrong_answer_zero():
     assert judge(gym_reward(Parity), ["even", "broken", "odd"]) == [1.0, None, 0.0]
 
 
-def test_plain_string_completions_are_taken_too():
+def test_plain_string_completions_are_accepted():
     rows = gym_dataset(Parity)["gym_row"][:2]
     rewards = gym_reward(Parity)(prompts=["a", "b"], completions=["even", "odd"], gym_row=rows)
     assert asyncio.run(rewards) == [1.0, 1.0]
@@ -95,7 +95,7 @@ def test_it_is_named_after_its_environment_and_pickles():
     assert judge(gym_reward(Parity), ["even"]) == judge(pickle.loads(pickle.dumps(gym_reward(Parity))), ["even"])
 
 
-def test_what_trl_passes_and_we_do_not_know_is_ignored():
+def test_unknown_arguments_of_trl_are_ignored():
     assert judge(gym_reward(Parity), ["even"], completion_ids=[[1]], some_column=["x"]) == [1.0]
 
 

@@ -57,7 +57,7 @@ def grabbing():
     return Grabbing, grabbed
 
 
-def test_user_turns_are_played_and_only_what_was_sampled_is_trained_on(train, grabbing, tokenizer, logged):
+def test_user_turns_are_played_and_only_sampled_tokens_are_trained_on(train, grabbing, tokenizer, logged):
     trainer_class, grabbed = grabbing
     trainer = train(Guess, bisect, trainer=trainer_class, rollout_func=gym_rollout(Guess))
     assert logged(trainer)["rewards/gym/Guess/mean"] == 1.0

@@ -7,7 +7,7 @@ from gym_core import GymError
 LENGTHS = {"max_seq_length": 512, "max_prompt_tokens": 128}
 
 
-def test_what_the_prompts_leave_is_for_the_completion(tmp_path):
+def test_the_completion_gets_the_room_that_prompts_leave(tmp_path):
     args = grpo_config(**LENGTHS, output_dir=str(tmp_path))
     assert isinstance(args, GRPOConfig)
     assert args.max_completion_length == 384

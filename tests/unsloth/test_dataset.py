@@ -20,7 +20,7 @@ def test_prompts_that_are_too_long_are_dropped_and_counted(tokenizer, caplog):
     assert caplog.messages == ["2 of 5 tasks dropped: their prompts have more than 5 tokens"]
 
 
-def test_nothing_is_said_where_all_fit(tokenizer, caplog):
+def test_no_warning_if_all_prompts_fit(tokenizer, caplog):
     assert len(gym_dataset(Long, tokenizer=tokenizer, max_prompt_tokens=7, limit=4)) == 4
     assert caplog.messages == []
 

@@ -16,7 +16,7 @@ def test_the_doctor_says_what_is_installed_and_what_trl_can_do():
     assert "ok      gym_rollout can be used" in lines
 
 
-def test_another_word_is_answered_with_the_usage():
+def test_an_unknown_command_prints_the_usage():
     done = subprocess.run([sys.executable, "-m", "gym_adapters.unsloth"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.strip() == "usage: python -m gym_adapters.unsloth doctor"

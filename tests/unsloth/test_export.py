@@ -88,7 +88,7 @@ def trained(trainer):
     return sorted(trainer.processing_class.decode(ids[mask]) for ids, mask in pairs)
 
 
-def test_text_trains_what_the_assistant_said_and_nothing_else(rollouts, trainer, tokenizer):
+def test_text_trains_only_the_assistants_text(rollouts, trainer, tokenizer):
     rows = sft_rows(rollouts, "text", tokenizer=tokenizer)
     assert "train_on_responses_only(trainer)" in rows.card
     made = trainer(SFTTrainer, SFTConfig, Dataset.from_list(rows), dataset_text_field="text")
@@ -103,12 +103,12 @@ def test_text_in_which_a_page_can_say_a_marker_trains_the_page(rollouts, trainer
     assert all("I am injected" in text for text in trained(train_on_responses_only(made)))
 
 
-def test_messages_train_what_the_assistant_said_and_nothing_else(rollouts, trainer):
+def test_messages_train_only_the_assistants_text(rollouts, trainer):
     dataset = Dataset.from_list(sft_rows(rollouts), on_mixed_types="use_json")
     assert trained(trainer(SFTTrainer, SFTConfig, dataset, assistant_only_loss=True)) == SAID
 
 
-def test_tokens_train_what_was_sampled_and_nothing_else(rollouts, trainer):
+def test_tokens_train_only_sampled_tokens(rollouts, trainer):
     made = trainer(SFTTrainer, SFTConfig, Dataset.from_list(sft_rows(rollouts, "tokens")))
     assert trained(made) == SAID
     assert made.train_dataset[0]["input_ids"] == rollouts[0].tokens.ids

@@ -25,7 +25,7 @@ def test_the_package_alone_imports_nothing_that_unsloth_patches():
 
 
 @pytest.mark.parametrize("first", ["transformers", "transformers, unsloth"])
-def test_what_comes_before_unsloth_is_named(first):
+def test_a_package_imported_before_unsloth_is_named(first):
     done = run(f"import {first}\nfrom gym_adapters.unsloth import gym_reward")
     assert done.returncode == 1
     assert "GymError: transformers was imported before unsloth, which patches it: begin with 'import unsloth'" in (
@@ -33,7 +33,7 @@ def test_what_comes_before_unsloth_is_named(first):
     )
 
 
-def test_an_older_trl_is_told_which_release_plays_episodes(monkeypatch):
+def test_an_older_trl_is_refused_with_the_release_that_plays_episodes(monkeypatch):
     monkeypatch.setattr("gym_adapters.unsloth.imports.ROLLOUTS_SINCE", (99, 1))
     with pytest.raises(GymError, match=r"gym_rollout needs trl >= 99\.1, found .*; for single turns gym_dataset"):
         _ = gym_adapters.unsloth.gym_rollout

@@ -41,7 +41,7 @@ def rendered(tokenizer, messages):
     return tokenizer.apply_chat_template(shown, tokenize=False)
 
 
-def test_what_the_assistant_said_is_decoded(chatml):
+def test_the_assistants_text_is_decoded(chatml):
     messages = conversation("3")
     (learned,) = check_masks(masked(chatml, [rendered(chatml, messages)]), chatml, [messages])
     call, reply = learned.split("<|im_end|>")[:2]
@@ -57,7 +57,7 @@ def test_a_tool_result_that_quotes_the_marker_is_found(chatml):
         check_masks(rows, chatml, [conversation("3"), messages])
 
 
-def test_the_text_rows_of_gym_core_can_not_be_injected_into(chatml):
+def test_nothing_can_be_injected_into_the_text_rows_of_gym_core(chatml):
     messages = conversation(INJECTED)
     rows = sft_rows([Rollout(1.0, messages, turns=2)], "text", tokenizer=chatml)
     (row,) = masked(chatml, [rows[0]["text"]])

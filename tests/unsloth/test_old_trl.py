@@ -15,7 +15,7 @@ def test_single_turns_are_rewarded(train, echo, logged, tmp_path):
     assert [rollout.reward for rollout in read_rollouts(tmp_path / "rollouts.jsonl")] == [1.0] * 4
 
 
-def test_a_failure_is_no_zero_and_no_advantage(train, echo, logged, tmp_path):
+def test_a_failure_gives_neither_zero_nor_an_advantage(train, echo, logged, tmp_path):
     class Broken(echo):
         """Can't judge a wrong reply."""
 
@@ -37,6 +37,6 @@ def test_a_failure_is_no_zero_and_no_advantage(train, echo, logged, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gym_environment", "gym_rollout", "rollout_with_model", "save_all", "sft_warmup"])
-def test_what_needs_a_newer_trl_names_it(name):
+def test_a_function_that_needs_a_newer_trl_says_so(name):
     with pytest.raises(GymError, match=rf"{name} needs trl >= 1\.15, found "):
         getattr(gym_adapters.unsloth, name)

@@ -65,7 +65,7 @@ def test_the_model_itself_is_sampled_and_left_in_its_mode(lora_model, echo):
     assert likeliest.tolist() == track.completion_ids
 
 
-def test_what_can_not_be_played_is_refused(lora_model, adder):
+def test_an_environment_that_cannot_be_played_is_refused(lora_model, adder):
     model, tokenizer = lora_model
     with pytest.raises(EnvironmentSpecError, match="'Adder' has no tasks to play"):
         rollout_with_model(adder, model, tokenizer, 1, max_completion_length=8, tasks=[])

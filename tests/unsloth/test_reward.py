@@ -34,12 +34,12 @@ def ask(tmp_path):
     return rewards
 
 
-def test_what_could_not_be_scored_is_tried_again(ask):
+def test_a_rollout_without_a_reward_is_verified_again(ask):
     assert ask("a", "wrong") == [1.0, 0.0]
     assert Flaky.asked == {"a": 2, "wrong": 2}
 
 
-def test_what_stays_unscored_gets_the_mean_of_its_group_which_is_no_advantage(ask, tmp_path, caplog):
+def test_a_rollout_that_stays_unscored_gets_the_mean_of_its_group(ask, tmp_path, caplog):
     assert ask("a", "wrong", "wrong too", "down") == [1.0, 0.0, 0.0, pytest.approx(1 / 3)]
     assert Flaky.asked["down"] == 3
     assert caplog.messages[-1] == "1 of 4 rollouts could not be scored; nothing is learned from them"

@@ -34,7 +34,7 @@ def taught(lora_model):
     return model, tokenizer
 
 
-def test_what_is_loaded_again_plays_as_what_was_trained(taught, tmp_path):
+def test_a_reloaded_model_plays_like_the_trained_one(taught, tmp_path):
     assert save_all(*taught, tmp_path, merged="merged_16bit", **OPTIONS) == {
         "trained": 1.0,
         "lora": 1.0,

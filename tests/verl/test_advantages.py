@@ -42,7 +42,7 @@ def test_where_all_rollouts_are_valid_it_is_verls_grpo(normalized):
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-def test_a_rollout_that_failed_counts_in_no_baseline(normalized):
+def test_a_failed_rollout_is_left_out_of_the_baseline(normalized):
     options = {"norm_adv_by_std_in_grpo": normalized}
     without = advantages("grpo", [1.0, 0.0, 0.5], groups=list("aaa"), **options)
 

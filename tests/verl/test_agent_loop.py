@@ -32,7 +32,7 @@ def in_turn(*replies):
     return lambda text: next(replies)
 
 
-def test_tool_turns_are_played_and_only_what_was_sampled_counts(play, client, tokenizer):
+def test_tool_turns_are_played_and_only_sampled_tokens_count(play, client, tokenizer):
     engine = client(use_tool)
     (row,) = play(spec(Adder), Adder.tasks[1], engine)
 
@@ -46,7 +46,7 @@ def test_tool_turns_are_played_and_only_what_was_sampled_counts(play, client, to
     assert row.num_turns == 4
 
 
-def test_user_turns_and_an_opening_of_the_environments_own_are_played(play, client, tokenizer):
+def test_user_turns_and_an_opening_made_by_setup_are_played(play, client, tokenizer):
     (row,) = play(spec(Dialog), Dialog.tasks[0], client(in_turn("a<|im_end|>", "b<|im_end|>", "c<|im_end|>")))
 
     assert row.reward_score == 1.0
@@ -80,7 +80,7 @@ def test_the_steps_of_the_weights_are_those_of_all_turns(play, client):
 
 
 @pytest.mark.parametrize("reply", ["2<|im_end|>", RuntimeError("no server")])
-def test_the_steps_are_numbers_where_no_server_said_them(play, client, reply):
+def test_the_steps_are_numbers_if_no_server_reports_them(play, client, reply):
     (row,) = play(spec(Adder), Adder.tasks[1], client(lambda text: reply, steps=None), global_steps=7)
 
     assert (row.extra_fields["min_global_steps"], row.extra_fields["max_global_steps"]) == (6, 6)
@@ -107,7 +107,7 @@ def test_every_row_has_a_token(play, client, env, reply):
     assert row.as_dict()["rm_scores"][-1] == row.reward_score
 
 
-def test_a_rollout_that_failed_is_a_row_in_which_no_token_counts(play, client, tokenizer, caplog):
+def test_a_failed_rollout_is_a_row_in_which_no_token_counts(play, client, tokenizer, caplog):
     (row,) = play(spec(Echo), Echo.tasks[1], client(lambda text: "break<|im_end|>"))
 
     assert decoded(tokenizer, row, 0) == "break<|im_end|>"
@@ -117,7 +117,7 @@ def test_a_rollout_that_failed_is_a_row_in_which_no_token_counts(play, client, t
     assert "RuntimeError: the verifier broke" in caplog.text
 
 
-def test_the_same_numbers_are_told_of_all_environments(play, client):
+def test_all_environments_report_the_same_metrics(play, client):
     components = ["calls", "length", "reward"]
     infos = [
         play(None, env.tasks[1], client(lambda text, reply=reply: reply), source=Source(spec(env), {}, components))[
@@ -134,7 +134,7 @@ def test_the_same_numbers_are_told_of_all_environments(play, client):
     assert math.isnan(infos[2]["length"])
 
 
-def test_the_last_turn_may_have_no_more_than_is_left(play, client, tokenizer):
+def test_the_last_turn_gets_the_remaining_tokens(play, client, tokenizer):
     overrides = ["data.max_response_length=120", "actor_rollout_ref.rollout.response_length=120"]
     engine = client(in_turn(CALL, "x" * 300))
     (row,) = play(spec(Adder), Adder.tasks[1], engine, overrides=overrides)
@@ -185,7 +185,7 @@ def test_there_are_no_log_probabilities_where_verl_asks_for_none(play, client):
 # Groups
 
 
-def test_a_rollout_that_failed_gets_the_mean_of_its_group(play, client):
+def test_a_failed_rollout_gets_the_mean_of_its_group(play, client):
     replies = in_turn("1<|im_end|>", "0<|im_end|>", "break<|im_end|>", "1<|im_end|>")
     rows = play(spec(Echo), Echo.tasks[1], client(replies), n=4)
 
@@ -265,7 +265,7 @@ def test_an_environment_that_blocks_does_not_keep_the_worker_waiting(play, clien
         ('<tool_call>{"name": "sub", "arguments": {}}</tool_call>', "unknown tool 'sub'"),
     ],
 )
-def test_a_call_that_can_not_be_run_is_answered(play, client, tokenizer, called, answer):
+def test_a_call_that_cannot_be_run_is_answered(play, client, tokenizer, called, answer):
     (row,) = play(spec(Adder), Adder.tasks[1], client(in_turn(f"{called}<|im_end|>", "2<|im_end|>")))
 
     assert answer in decoded(tokenizer, row, 0)

@@ -58,6 +58,6 @@ def test_verls_dataset_reads_the_files(tmp_path, tokenizer, form):
         ([SPECS[0], "--train", "0", "--val", "1"], "--train must be at least 1, not 0"),
     ],
 )
-def test_bad_input_is_said_in_one_sentence(tmp_path, capsys, arguments, sentence):
+def test_bad_input_is_one_sentence(tmp_path, capsys, arguments, sentence):
     assert main(["data", *arguments, "--out", str(tmp_path)]) == 2
     assert sentence in capsys.readouterr().err

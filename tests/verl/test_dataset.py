@@ -55,7 +55,7 @@ def test_tasks_without_end_are_made_as_they_are_asked_for(tokenizer):
     assert dataset[1]["extra_info"]["index"] == 1
 
 
-def test_several_environments_take_turns_and_share_their_components(tokenizer):
+def test_several_environments_alternate_and_share_their_components(tokenizer):
     dataset, _ = made(tokenizer, "Adder?skip=6", "counted?size=3")
 
     assert len(dataset) == 5
@@ -78,12 +78,12 @@ def test_a_resumed_run_goes_on_with_the_same_tasks(tokenizer):
         ("Echo", {"filter_overlong_prompts": True}, "filter_overlong_prompts can't be true"),
     ],
 )
-def test_what_can_not_work_is_said(tokenizer, name, data, sentence):
+def test_impossible_settings_are_refused(tokenizer, name, data, sentence):
     with pytest.raises(GymError, match=sentence):
         made(tokenizer, name, **data)
 
 
-def test_a_file_is_no_environment(tokenizer):
+def test_the_name_of_a_file_is_refused(tokenizer):
     config = OmegaConf.create({"custom_cls": {"path": "pkg://gym_adapters.verl", "name": "GymDataset"}})
     with pytest.raises(GymError, match="named 'gym://package"):
         create_rl_dataset(["train.jsonl"], config, tokenizer, None)

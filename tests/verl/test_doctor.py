@@ -44,7 +44,7 @@ def test_a_run_of_single_turns_is_scored_by_the_reward_function(doctor):
     assert "length 13" in output.out  # I don't know.
 
 
-def test_a_rollout_that_can_not_be_scored_is_a_problem(doctor):
+def test_a_rollout_that_cannot_be_scored_is_a_problem(doctor):
     status, output = doctor("Unmade")
 
     assert status == 1
@@ -63,13 +63,13 @@ def test_a_rollout_that_can_not_be_scored_is_a_problem(doctor):
         (["actor_rollout_ref.rollout.multi_turn.max_user_turns=3"], "set max_turns of the environment"),
     ],
 )
-def test_what_verl_takes_and_ignores_is_a_problem(config, overrides, sentence):
+def test_an_entry_that_verl_ignores_is_a_problem(config, overrides, sentence):
     (problem,) = problems(config(*overrides))
 
     assert sentence in problem
 
 
-def test_what_the_right_entries_say_is_a_real_entry(config):
+def test_the_suggested_entries_exist(config):
     composed = config()
     for entry in (
         "custom_reward_function.path",
@@ -83,7 +83,7 @@ def test_what_the_right_entries_say_is_a_real_entry(config):
             found = found[name]
 
 
-def test_a_run_without_our_entries_is_told_what_it_misses(config):
+def test_a_run_without_our_entries_gets_advice(config):
     sentences = " ".join(advice(config("algorithm.adv_estimator=grpo", "trainer.use_v1=false")))
 
     assert "gym_grpo leaves them out" in sentences
@@ -91,7 +91,7 @@ def test_a_run_without_our_entries_is_told_what_it_misses(config):
     assert "deprecated trainer" in sentences
 
 
-def test_filters_that_verl_does_not_pass_on_are_told(config):
+def test_filters_that_verl_does_not_pass_on_are_reported(config):
     sampler = "trainer.v1.sampler.custom_sampler={path: pkg://gym_adapters.verl.sampler, name: gym_sampler}"
     grpo = "algorithm.adv_estimator=gym_grpo"
 

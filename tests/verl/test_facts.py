@@ -12,11 +12,11 @@ from gym_adapters.verl import compat
 
 
 @pytest.mark.parametrize("name", [name for name in compat.__all__ if not name.startswith("registered_")])
-def test_a_name_that_the_adapter_imports_is_there(name):
+def test_every_name_that_the_adapter_imports_exists(name):
     assert getattr(compat, name) is not None
 
 
-def test_an_agent_loop_is_given_what_ours_reads():
+def test_an_agent_loop_gets_the_arguments_that_ours_reads():
     parameters = inspect.signature(compat.AgentLoopBase.__init__).parameters
 
     assert {"trainer_config", "server_manager", "tokenizer", "data_config"} <= parameters.keys()
@@ -59,7 +59,7 @@ def test_the_sampler_may_be_anything_that_is_called_with_names():
     assert "sampler_cls(**replay_buffer_kwargs)" in source
 
 
-def test_estimators_beside_verls_own_are_given_what_ours_reads():
+def test_custom_estimators_get_the_arguments_that_ours_reads():
     from verl.trainer.ppo.ray_trainer import compute_advantage
 
     source = inspect.getsource(compute_advantage)

@@ -66,7 +66,7 @@ def test_the_metrics_of_the_environment_are_logged_at_every_step(run):
             assert step[f"gym/Unlucky/{name}"] == pytest.approx(mean)
 
 
-def test_the_rollout_that_failed_is_recorded_and_brings_no_token_of_the_policy(run):
+def test_the_failed_rollout_is_recorded_without_a_token_of_the_policy(run):
     steps, rollouts = run
     (broken,) = [rollout for rollout in rollouts if rollout.error]
     assert broken.reward is None

@@ -87,7 +87,7 @@ async def test_a_turn_ends_at_the_models_end_token_or_one_that_is_asked_for(serv
     assert not any({END, stop} & set(output.token_ids[:-1]) for output in outputs)
 
 
-async def test_updated_weights_are_used_and_their_step_is_told(server, lively_model):
+async def test_updated_weights_are_used_and_their_step_is_reported(server, lively_model):
     other = lively_model(seed=7)
     before = await ask(server, PROMPTS[1], max_tokens=8)
     await server.update_weights(dict(other.named_parameters()))
@@ -115,7 +115,7 @@ async def test_an_abort_ends_turns_as_they_are_until_generation_resumes(server):
     assert len((await later).token_ids) == 2
 
 
-async def test_what_it_can_not_do_is_refused_in_a_sentence(server):
+async def test_unsupported_requests_are_refused_in_a_sentence(server):
     with pytest.raises(ValueError, match=r"repetition_penalty but 1, not 1\.2"):
         await ask(server, PROMPTS[0], repetition_penalty=1.2)
     with pytest.raises(ValueError, match="a prompt of 200 tokens leaves no room for one more in 128"):
@@ -197,7 +197,7 @@ def test_on_gpus_the_server_is_found_by_a_variable_of_verls():
 
 
 @pytest.mark.slow
-def test_the_end_of_the_output_is_told_where_a_run_fails(tmp_path):
+def test_a_failed_run_reports_the_end_of_its_output(tmp_path):
     with pytest.raises(TrainingError, match=r"(?s)ended with 1.*Key 'nonsense' is not in struct"):
         main_ppo(["trainer.nonsense=1"], output_dir=tmp_path)
     with pytest.raises(TrainingError, match=r"no end after 0\.1 s"):

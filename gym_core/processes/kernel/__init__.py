@@ -1,6 +1,6 @@
-"""What Linux keeps apart and counts: namespaces, the filter of system calls, limits and clocks.
+"""Kernel features for isolation: namespaces, the filter of system calls, limits and usage.
 
-Needs the standard library only: processes that see nothing else import it.
+It needs only the standard library, since processes that see nothing else import it.
 """
 
 from gym_core.processes.kernel.calls import (

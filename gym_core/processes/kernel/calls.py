@@ -24,12 +24,12 @@ _MOUNT_SETATTR = 442
 
 
 def unshare(flags: int) -> None:
-    """Move into new namespaces; of a new pid namespace, the next child is the first process."""
+    """Move into new namespaces; the next child is the first process of a new pid namespace."""
     _call("unshare", flags)
 
 
 def set_pid_namespace(descriptor: int) -> None:
-    """Have the next children born into a pid namespace."""
+    """Put future children into a pid namespace."""
     _call("setns", descriptor, CLONE_NEWPID)
 
 
@@ -54,12 +54,12 @@ def pivot_root(new: str, put_old: str) -> None:
 
 
 def detach(path: str) -> None:
-    """Unmount a tree, whoever still uses it."""
+    """Unmount a tree, even if it is in use."""
     _call("umount2", os.fsencode(path), _MNT_DETACH)
 
 
 def die_with_parent(signal: int) -> None:
-    """Have the kernel signal this process when its parent, which must have one thread, ends."""
+    """Let the kernel signal this process when its parent ends, which must have one thread."""
     _prctl(_PDEATHSIG, signal)
 
 
@@ -74,18 +74,18 @@ def own_proc_files() -> None:
 
 
 def guard_memory() -> None:
-    """Keep processes of the same user from this one's memory and files under /proc; an executed program isn't kept."""
+    """Hide this process's memory and files under /proc from its user's other processes, until it executes a program."""
     _prctl(_SET_DUMPABLE, 0)
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities, for good: no program that is executed brings any back."""
+    """Give up all capabilities for good: no executed program brings any back."""
     _prctl(_NO_NEW_PRIVS, 1)
     _call("capset", struct.pack("Ii", 0x2008_0522, 0), struct.pack("6I", *[0] * 6))
 
 
 def filter_system_calls(program: bytes) -> None:
-    """Put a filter on this process and all it will start, for good."""
+    """Put a filter on this process and everything it will start, for good."""
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
     _call("prctl", _SET_SECCOMP, ctypes.c_ulong(2), header)

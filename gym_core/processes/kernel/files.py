@@ -1,11 +1,11 @@
-"""Files in memory, for a process to read what it was given."""
+"""Files in memory, which pass data to a process."""
 
 import os
 import tempfile
 
 
 def sealed_file(data: bytes) -> int:
-    """A descriptor from which data can be read, and that nobody can write to."""
+    """A descriptor for reading data, to which nobody can write."""
     if not hasattr(os, "memfd_create"):
         return _unnamed(data)
     import fcntl  # Windows has none, and imports this module

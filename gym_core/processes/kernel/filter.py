@@ -1,4 +1,4 @@
-"""The filter of system calls: what model-written code may ask of the kernel."""
+"""The filter of system calls that model-written code may use."""
 
 import errno
 import platform
@@ -50,13 +50,13 @@ fchmodat2 452 452
 _CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), 435, (41, 198), (53, 199)
 _FCNTL, _IOCTL, _PRCTL, _PRLIMIT64 = (72, 25), (16, 29), (157, 167), (302, 261)
 _MACHINES = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}  # column of the numbers, AUDIT_ARCH_*
-_LAST = 452  # what is newer is not known here; programs do without where it seems not to exist
+_LAST = 452  # newer calls are unknown here; programs do without calls that seem not to exist
 _CLONE_ANY_NEW = 0x7E02_0000
-_AF_UNIX, _SOCK_TYPES, _STREAM, _SEQPACKET = 1, 0xF, 1, 5  # datagrams, too, outlive their sender
+_AF_UNIX, _SOCK_TYPES, _STREAM, _SEQPACKET = 1, 0xF, 1, 5  # datagrams outlive their sender too
 
 # F_DUPFD to F_SETFL, F_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_ADD_SEALS and F_GET_SEALS; not F_SETPIPE_SZ.
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 1030, 1032, 1033, 1034)
-# F_SETLK, F_SETLKW and their OFD kin seem to be granted: the kernel would keep as many as are asked for, and databases
+# F_SETLK, F_SETLKW and their OFD variants seem to succeed: the kernel would keep any number of locks, and databases
 # need some.
 _FCNTL_LOCKS = (6, 7, 37, 38)
 # TCGETS, TCSETS to TCSETSF, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
@@ -71,11 +71,11 @@ _REFUSE = _ERROR | errno.EPERM
 _SEEM_DONE = _ERROR | 0
 
 _Instruction = tuple[int, int, int, int]
-"""Code, how many to skip where a comparison holds and where it doesn't, and its operand."""
+"""Code, jumps for a true and a false comparison, and operand."""
 
 
 def system_call_filter() -> bytes:
-    """The BPF program that allows what is listed here; each refused call fails with EPERM.
+    """The BPF program that allows the calls listed here; any other call fails with EPERM.
 
     Raises:
         OSError: The machine is neither x86_64 nor aarch64.
@@ -105,7 +105,7 @@ def system_call_filter() -> bytes:
 
 
 def _ranges(column: int) -> list[tuple[int, int]]:
-    """The allowed numbers, as pairs of the first and last of a row without a gap."""
+    """The allowed numbers as pairs of the first and last number of each range."""
     columns = [entry.split()[1 + column] for entry in _ALLOWED.replace("\n", ",").split(",") if entry.strip()]
     ranges: list[tuple[int, int]] = []
     for number in sorted(int(number) for number in columns if number != "-"):
@@ -123,7 +123,7 @@ def _if(number: int, body: list[_Instruction]) -> list[_Instruction]:
 def _choice(
     argument: int, actions: dict[int, int], *, mask: int = 0xFFFF_FFFF, other: int = _REFUSE
 ) -> list[_Instruction]:
-    """What each value of an argument gives."""
+    """The result for each value of an argument."""
     program = [_argument(argument), (_AND, 0, 0, mask)]
     for value, action in actions.items():
         program += [(_EQUAL, 0, 1, value), _give(action)]

@@ -1,18 +1,18 @@
-"""Limits of a process that the kernel keeps; each process it starts has them too."""
+"""Limits of a process that the kernel enforces; processes it starts inherit them."""
 
 import math
 import os
 import sys
 from collections.abc import Mapping
 
-_MAPPED_BYTES = 256 << 20  # by the interpreter and its modules, where /proc does not tell
+_MAPPED_BYTES = 256 << 20  # by the interpreter and its modules, if /proc is not available
 
 
 def mapped_bytes(proc: int | None = None) -> int:
     """Address space that this process has mapped already.
 
     Args:
-        proc: A descriptor of /proc where the path does not lead there.
+        proc: Descriptor of /proc, if the path does not lead there.
     """
     path = "/proc/self/statm" if proc is None else "self/statm"
     try:
@@ -23,12 +23,12 @@ def mapped_bytes(proc: int | None = None) -> int:
 
 
 def set_limits(limits: Mapping[str, float], mapped: int) -> None:
-    """Limit this process and each that it will start.
+    """Limit this process and every process it will start.
 
     Args:
-        limits: Any of `cpu_s`, `memory_bytes` (address space above what is mapped already), `processes`, `disk_bytes`
-            (size of a file) and `open_files`. No limit is set for what is not named, core dumps apart.
-        mapped: Bytes of address space mapped already.
+        limits: Limits, any of `cpu_s`, `memory_bytes` (address space beyond what is already mapped), `processes`,
+            `disk_bytes` (size of a file) and `open_files`. Others are not limited, except core dumps.
+        mapped: Bytes of address space that are already mapped.
     """
     import resource  # Windows has none, and imports this module
 
@@ -45,9 +45,9 @@ def set_limits(limits: Mapping[str, float], mapped: int) -> None:
 
 
 def limit_kernel_memory() -> None:
-    """Keep this process from memory of the kernel's that no other limit counts."""
+    """Deny this process kernel memory that no other limit counts."""
     import resource
 
     for name, most in {"RLIMIT_MEMLOCK": 0, "RLIMIT_MSGQUEUE": 0, "RLIMIT_SIGPENDING": 1024}.items():
-        if hasattr(resource, name):  # Linux has it
+        if hasattr(resource, name):  # only Linux has it
             resource.setrlimit(getattr(resource, name), (most, most))

@@ -1,4 +1,4 @@
-"""Memory that a tree of processes holds together; what they share is counted once."""
+"""The memory of a tree of processes, in which shared pages are counted once."""
 
 import os
 import time
@@ -10,10 +10,10 @@ _PARTS = ("Pss_Anon:", "Pss_Shmem:")
 
 
 class Memory:
-    """The memory of a tree of processes, looked at now and then.
+    """The memory of a tree of processes, checked now and then.
 
     Args:
-        pid: The first process, which has just started; what it holds now is not counted.
+        pid: First process, which has just started; its present memory is not counted.
     """
 
     def __init__(self, pid: int) -> None:
@@ -21,7 +21,7 @@ class Memory:
         self._looked_s = 0.0
 
     def exceeds(self, limit_bytes: float, pids: Collection[int]) -> bool:
-        """Whether more than one process hold more than a limit; what it costs to be sure is spent rarely."""
+        """Whether several processes together hold more than a limit; the costly exact count is made rarely."""
         most_bytes, now_s = limit_bytes + self._inherited_bytes, time.monotonic()
         if len(pids) < 2 or sum(map(_resident_bytes, pids)) <= most_bytes or now_s - self._looked_s < _EVERY_S:
             return False
@@ -30,7 +30,7 @@ class Memory:
 
 
 def _resident_bytes(pid: int) -> int:
-    """Memory of a process that is no file's, with what it shares with others; see proc_pid_statm(5)."""
+    """Memory of a process that belongs to no file, shared pages included; see proc_pid_statm(5)."""
     with suppress(OSError, ValueError), open(f"/proc/{pid}/statm", encoding="ascii") as file:
         _, resident, files, *_ = map(int, file.read().split())
         return (resident - files) * os.sysconf("SC_PAGE_SIZE")
@@ -38,7 +38,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _proportional_bytes(pid: int) -> int:
-    """The same with the process's part of what is shared."""
+    """The same, with only the process's part of shared pages."""
     with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
         return sum(int(line.split()[1]) << 10 for line in file if line.startswith(_PARTS))
     return 0

@@ -1,4 +1,4 @@
-"""Namespaces: those of an isolated zygote and of each process it forks, and the few files that these can see."""
+"""Namespaces of an isolated zygote and of the processes it forks, and the few files that these can see."""
 
 import importlib
 import os
@@ -15,9 +15,9 @@ from gym_core.processes.kernel import calls
 from gym_core.processes.kernel.filter import system_call_filter
 
 BOX = "/box"
-"""The only directory a run can write to: its own, in memory, and its current one."""
+"""The only directory that a run can write to: its current one, in memory."""
 
-_NOBODY = 65534  # a user other than root, whose processes no limit would count
+_NOBODY = 65534  # not root, whose processes no limit would count
 _RUN_ID = 1000
 _RUN_NAMESPACES = calls.CLONE_NEWUSER | calls.CLONE_NEWNS | calls.CLONE_NEWNET | calls.CLONE_NEWIPC | calls.CLONE_NEWUTS
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -26,13 +26,13 @@ _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/et
 
 @dataclass(frozen=True)
 class Host:
-    """What the zygote keeps of the host, to isolate its runs with; no run gets any of it.
+    """The parts of the host that the zygote keeps to isolate its runs; no run gets any of them.
 
     Attributes:
-        proc: A descriptor of the host's /proc.
-        pid_namespace: A descriptor of the zygote's own pid namespace.
-        run_as: The user of the runs, as the zygote's user namespace numbers it.
-        call_filter: The filter of system calls.
+        proc: Descriptor of the host's /proc.
+        pid_namespace: Descriptor of the zygote's own pid namespace.
+        run_as: User of the runs, as the zygote's user namespace numbers it.
+        call_filter: Filter of system calls.
     """
 
     proc: int
@@ -42,10 +42,10 @@ class Host:
 
 
 def enter_namespaces() -> Host:
-    """Continue as the first process of new user, pid and mount namespaces; the process that was started only waits.
+    """Continue as the first process of new user, pid and mount namespaces; the original process only waits.
 
     Raises:
-        OSError: They are not permitted here.
+        OSError: Namespaces are not permitted here.
     """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     call_filter = system_call_filter()
@@ -53,7 +53,7 @@ def enter_namespaces() -> Host:
     nobody = f"\n1 {_NOBODY} 1" if is_root else ""
     users, groups = f"0 {os.geteuid()} 1{nobody}", f"0 {os.getegid()} 1{nobody}"
     begin_read, begin = os.pipe()
-    mapper = os.fork()  # only from outside can more than one user be mapped
+    mapper = os.fork()  # more than one user can be mapped only from outside
     if mapper == 0:
         os.close(begin)
         os.read(begin_read, 1)
@@ -75,7 +75,7 @@ def enter_namespaces() -> Host:
 
 
 def isolate_run(host: Host, disk_bytes: int) -> None:
-    """Move a forked run, which is in a pid namespace already, into its other namespaces and its box."""
+    """Move a forked run, which is already in a pid namespace, into its other namespaces and its box."""
     if host.run_as:
         os.setgroups([])
         os.setresgid(host.run_as, host.run_as, host.run_as)
@@ -93,7 +93,7 @@ def isolate_run(host: Host, disk_bytes: int) -> None:
 
 
 def hide_host() -> None:
-    """Leave only what runs may see: the system's programs, the standard library, and the packages imported so far."""
+    """Keep only what runs may see: the system's programs, the standard library, and the packages imported so far."""
     hidden, packages, interpreter = _site_directories(), _imported_packages(), _interpreter_files()
     calls.mount("none", "/", None, calls.MS_REC | calls.MS_PRIVATE)
     calls.mount("tmpfs", "/tmp", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=64m,mode=755")
@@ -119,7 +119,7 @@ def hide_host() -> None:
 
 
 def _site_directories() -> set[str]:
-    """Where packages are installed, those of the caller among them, with answers in them perhaps."""
+    """The directories of installed packages, which may include the caller's own, with answers."""
     library = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     sites = {os.path.abspath(path) for path in sys.path if os.path.isdir(path)}
     sites |= {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
@@ -128,7 +128,7 @@ def _site_directories() -> set[str]:
 
 
 def _interpreter_files() -> list[str]:
-    """What commands need to start this interpreter, and the scripts of its packages."""
+    """The files that commands need to start this interpreter and the scripts of its packages."""
     paths, path = [], sys.executable
     while os.path.islink(path):
         paths.append(path)
@@ -139,9 +139,9 @@ def _interpreter_files() -> list[str]:
 
 
 def _imported_packages() -> set[str]:
-    """What the imported modules need: installed packages as a whole, of all others nothing but the modules themselves.
+    """The files of the imported modules: installed packages as a whole, and only the modules of any other package.
 
-    A package of the caller's own may have answers beside its code.
+    The caller's own packages may have answers beside their code.
     """
     packages, sites = set(), _site_directories()
     for module in list(sys.modules.values()):
@@ -154,13 +154,13 @@ def _imported_packages() -> set[str]:
             packages.add(file)
             continue
         top = Path(site, Path(file).relative_to(site).parts[0])
-        libraries = Path(site, f"{top.name}.libs")  # where wheels keep their shared libraries
+        libraries = Path(site, f"{top.name}.libs")  # wheels keep their shared libraries here
         packages |= {str(top)} | ({str(libraries)} if libraries.exists() else set())
     return packages
 
 
 def _show(path: str) -> None:
-    """Bind a path of the old root, or copy the link it is, unless it is there already."""
+    """Bind a path of the old root, or copy it if it is a link, unless it is there already."""
     old = "/old" + path
     if os.path.lexists(path) or not os.path.lexists(old):
         return
@@ -171,7 +171,7 @@ def _show(path: str) -> None:
     if os.path.isdir(old):
         os.mkdir(path)
     else:
-        if path.endswith(".py"):  # a mount for each would make each further namespace slow
+        if path.endswith(".py"):  # one mount each would slow down every further namespace
             shutil.copyfile(old, path)
             return
         os.close(os.open(path, os.O_CREAT))

@@ -10,7 +10,7 @@ _EVERY_S = 1.0
 
 
 class PsUsage:
-    """What `Usage` tells, to the second."""
+    """The same as `Usage`, to the second."""
 
     def __init__(self, pid: int) -> None:
         self.cpu_s = 0.0
@@ -21,7 +21,7 @@ class PsUsage:
         self._looked_s = time.monotonic()
 
     def look(self) -> None:
-        """Bring both figures up to date, once in a second at most."""
+        """Update both figures, at most once per second."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _EVERY_S:
             return
@@ -52,7 +52,7 @@ def _tree(root: int) -> tuple[float, bool]:
 
 
 def _seconds(spent: str) -> float:
-    """Seconds of "[[days-]hours:]minutes:seconds"."""
+    """The seconds in "[[days-]hours:]minutes:seconds"."""
     days, _, clock = spent.rpartition("-")
     total_s = 0.0
     for part in clock.split(":"):

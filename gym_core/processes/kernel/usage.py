@@ -1,4 +1,4 @@
-"""Usage: CPU seconds and sleep of a process and all that it has started, seen from another process."""
+"""Usage: CPU seconds and sleep of a process and everything it started, seen from another process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gym_core.processes.kernel.memory import Memory
 from gym_core.processes.kernel.ps import PsUsage
 
 _LEAST_SAMPLED_S, _MOST_SAMPLED_S = 0.01, 0.1
-"""Seconds that one look can account for: a shorter time tells nothing, and in a longer one the looking process may have
-been kept from a core itself."""
+"""Seconds that one look can account for: a shorter time says nothing, and in a longer one the observer itself may have
+been kept from a core."""
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process, by the clock that clock_getcpuclockid(3) names; 0 when it has just ended."""
+    """CPU seconds of a process, by the clock of clock_getcpuclockid(3); 0 if it has just ended."""
     with suppress(OSError):
         return time.clock_gettime((~pid << 3) | 2)
     return 0.0
 
 
 def oom_kills() -> int | None:
-    """How many processes of this machine the kernel has killed for want of memory; None where it does not tell."""
+    """How many processes of this machine the kernel has killed for lack of memory; None if it does not say."""
     for line in _read("/proc/vmstat").splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])
@@ -32,16 +32,16 @@ def oom_kills() -> int | None:
 
 
 class Usage:
-    """What a process and its descendants use from now on; `look` at them every few hundredths of a second, or oftener.
+    """The usage of a process and its descendants from now on; call `look` at least every few hundredths of a second.
 
-    No clock of the kernel counts processes that come and go between two looks. A process seen for the first time while
-    it runs therefore stands for those before it: it counts for the whole time since the last look, less the share it
-    waited for a core.
+    No clock of the kernel counts processes that come and go between two looks. So a process that is first seen running
+    stands for those before it: the whole time since the last look counts as used, minus the share in which it waited
+    for a core.
 
     Attributes:
-        cpu_s: CPU seconds used, by all of them.
-        slept_s: Seconds in which none of them ran, nor waited for a core or a disk.
-        disk_s: Seconds in which one of them waited for a disk, and none ran or waited for a core.
+        cpu_s: CPU seconds used by all of them.
+        slept_s: Seconds in which none of them ran or waited for a core or a disk.
+        disk_s: Seconds in which at least one of them waited for a disk, and none ran or waited for a core.
     """
 
     def __init__(self, pid: int) -> None:
@@ -55,7 +55,7 @@ class Usage:
         self._looked_s = time.monotonic()
 
     def look(self) -> None:
-        """Bring both figures up to date."""
+        """Update both figures."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _LEAST_SAMPLED_S:
             return
@@ -64,7 +64,7 @@ class Usage:
         for pid, threads in _tree(self._root):
             total_s, before_s = cpu_s(pid), self._seen.get(pid, math.inf)
             used_s = total_s - before_s
-            if used_s < 0:  # a new process, perhaps with the number of an old one
+            if used_s < 0:  # a new process, perhaps with the id of an old one
                 used_s = max(total_s, since_s * max(map(_running_share, threads), default=0.0))
             states |= {"R"} if used_s > since_s / 2 else set(map(_state, threads))
             self._seen[pid] = total_s
@@ -76,17 +76,17 @@ class Usage:
             self.disk_s += since_s
 
     def exceeds_memory(self, limit_bytes: float) -> bool:
-        """Whether the processes together hold more memory than a limit, above what the first one started with."""
+        """Whether the processes together hold more memory than a limit, beyond what the first one started with."""
         return self._memory.exceeds(limit_bytes, self._living)
 
 
 def usage_of(pid: int) -> Usage | PsUsage:
-    """The usage of a process, as this system tells it."""
+    """The usage of a process, by the means of this system."""
     return Usage(pid) if os.path.exists("/proc/self/task") else PsUsage(pid)
 
 
 def _tree(root: int) -> Iterator[tuple[int, list[str]]]:
-    """Each process of a tree, and the directories of its threads."""
+    """The processes of a tree, each with the directories of its threads."""
     left = [root]
     while left:
         pid = left.pop()
@@ -99,14 +99,14 @@ def _tree(root: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def _state(thread: str) -> str:
-    """What a thread does: "R" for running or waiting for a core, "D" for waiting for a disk; see proc_pid_stat(5)."""
+    """The state of a thread: "R" if it runs or waits for a core, "D" if it waits for a disk; see proc_pid_stat(5)."""
     state = _read(f"{thread}/stat").rpartition(")")[2][1:2]
-    # A parent in vfork(2) looks as if it waited for a disk.
+    # A parent in vfork(2) looks as if it were waiting for a disk.
     return "S" if state == "D" and _read(f"{thread}/children") else state
 
 
 def _running_share(thread: str) -> float:
-    """The part of its waking time that a thread had a core; 0 when it does not run now."""
+    """The share of its waking time in which a thread had a core; 0 if it is not running now."""
     if _state(thread) != "R":
         return 0.0
     ran_ns, waited_ns = map(int, (_read(f"{thread}/schedstat") or "1 0").split()[:2])
@@ -114,7 +114,7 @@ def _running_share(thread: str) -> float:
 
 
 def _read(path: str) -> str:
-    """The text of a file; "" when there is none, since what it tells of has just ended."""
+    """The text of a file; "" if it is gone because the process has just ended."""
     with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
     return ""

@@ -1,18 +1,17 @@
 """The sandbox: model-written Python, isolated from the machine and from every other run.
 
-Whose fault it is. An exception, an exit status, a limit and a signal are the code's, and told by `Ran`. A run that was
-killed by the kernel for want of memory, or by an outsider, or that a busy machine kept from a core, is the machine's,
-and a `WorkerLostError`. With namespaces that is certain: the first process of a run can be killed from outside only, it
-can't change its limits, and all its processes are looked at together. Back ends that are programs count the kernel's
-kills for want of memory on the whole machine, so that another process may have been meant. Isolation "none" can't tell
-a program that kills itself from one that was killed.
+Who is to blame. The code is to blame for an exception, an exit status, a limit and a signal; `Ran` reports them. The
+machine is to blame for a run that the kernel killed for lack of memory, that an outsider killed, or that a busy machine
+kept from a core; these raise `WorkerLostError`. With namespaces this is certain: the first process of a run can be
+killed only from outside, it can't change its limits, and all its processes are observed together. Back ends that are
+programs count the kernel's out-of-memory kills on the whole machine, so another process may have been the victim.
+Isolation "none" can't tell a program that kills itself from one that was killed.
 
-What is not promised. The kernel is shared: a bug of it that the allowed calls reach is a way out. The memory of all
-processes of a run together is looked at a few times a second, so that for as long it can be `PROCESSES` times as much;
-and sockets and pipes may hold some hundred kilobytes of the kernel's for each of the `OPEN_FILES` of each process. The
-system's programs, the standard library and the imported packages can be read; nothing of them should be an answer. File
-locks seem to be granted, always. What isolation "none" promises is the limits, and those only against code that does
-not work against them.
+Not guaranteed. The kernel is shared: a bug that the allowed calls can reach is a way out. The memory of all processes
+of a run together is checked a few times per second; in between it can be `PROCESSES` times as much. Sockets and pipes
+may hold some hundred kilobytes of kernel memory for each of the `OPEN_FILES` of each process. The system's programs,
+the standard library and the imported packages can be read; none of them should contain an answer. File locks always
+seem to be granted. Isolation "none" only keeps limits, and only against code that does not work around them.
 """
 
 from gym_core.processes.sandbox.backends import Backend, Started

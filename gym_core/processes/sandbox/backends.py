@@ -1,4 +1,4 @@
-"""Back ends: what starts the process of a run and isolates it."""
+"""Back ends, which start the process of a run and isolate it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -25,38 +25,38 @@ class Started(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The process whose tree uses what the run uses; None where this machine's kernel does not show it."""
+        """The process whose tree is the run; None if this machine's kernel does not show it."""
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when the run has ended."""
 
     def kill(self) -> None:
-        """Have the run killed with all its processes; it then ends."""
+        """Kill the run with all its processes; it then ends."""
 
     def end(self) -> End:
-        """How it ended; called once, after it did."""
+        """How it ended; called once, afterwards."""
 
     def close(self) -> None:
-        """Kill the run if it has not ended, and free what it holds."""
+        """Kill the run if it has not ended, and free its resources."""
 
 
 class Backend(Protocol):
     """Isolates runs; for any thread.
 
-    A run reads the header that `child.read_header` knows and its own input from standard input.
+    From standard input, a run reads the header for `child.read_header`, and then its own input.
     """
 
     tells_start: bool  # on standard error, by `child.STARTED`
 
     def start(self, stdin: int, stdout: int, stderr: int, *, limits: Mapping[str, float]) -> Started:
-        """Start a run; the descriptors stay the caller's.
+        """Start a run; the caller keeps its descriptors.
 
         Raises:
-            WorkerLostError: It can't be started.
+            WorkerLostError: The run can't be started.
         """
 
     def is_alive(self) -> bool:
-        """It can start runs."""
+        """Whether it can start runs."""
 
     def close(self) -> None:
         """End all runs."""
@@ -66,11 +66,11 @@ class Forks:
     """Forks runs from a zygote that has imported the modules.
 
     Attributes:
-        opens_boxes: It isolates, and so can open the boxes of sessions.
+        opens_boxes: Whether it isolates, and can therefore open the boxes of sessions.
 
     Raises:
         RefusedError: The zygote could not be isolated.
-        WorkerLostError: It could not import a module.
+        WorkerLostError: The zygote could not import a module.
     """
 
     tells_start = False
@@ -84,7 +84,7 @@ class Forks:
         return self._zygote.fork(_PLAY, None, [stdin, stdout, stderr], limits=limits)
 
     def open_box(self, settings: Mapping[str, Any], channel: int) -> Child:
-        """Start the server of a session, which talks by a socket; that stays the caller's."""
+        """Start the server of a session, which talks through a socket; the caller keeps the socket."""
         return self._zygote.fork(_SERVE, settings, [channel, channel], limits=settings["limits"])
 
     def is_alive(self) -> bool:

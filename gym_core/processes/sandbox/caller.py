@@ -1,6 +1,6 @@
-"""The program of an untrusted call: it calls a function, and writes what came of it to standard output.
+"""The program of an untrusted call, which calls a function and writes the result to standard output.
 
-It runs from its source, in an interpreter that may not have this package.
+It runs from its source, in an interpreter that may lack this package.
 """
 
 import base64
@@ -13,7 +13,7 @@ from operator import attrgetter
 
 
 def _answer(name: str, arguments: bytes) -> list[object]:
-    """Call a function: "value" or "error", and what goes with it."""
+    """Call a function; return "value" or "error", and the result or the message."""
     module, _, attribute = name.partition(":")
     try:
         function = attrgetter(attribute)(importlib.import_module(module))
@@ -23,7 +23,7 @@ def _answer(name: str, arguments: bytes) -> list[object]:
     try:
         return ["value", function(*args)]
     except MemoryError:
-        raise  # which is told as a limit
+        raise  # reported as a limit
     except BaseException as error:
         return ["error", _description(error)]
 

@@ -1,4 +1,4 @@
-"""The last steps of a run in its own process: files, and the code."""
+"""The last steps of a run in its own process: writing files and running the code."""
 
 import atexit
 import errno
@@ -26,7 +26,7 @@ OUT_OF: dict[Literal["memory", "processes", "disk"], int] = {"memory": 101, "pro
 """Exit statuses of code that raised because of a limit."""
 
 STARTED = b"sandbox: started\n"
-"""What `main` writes to standard error last before the code runs; where it is missing, the code is not at fault."""
+"""The last output of `main` to standard error before the code runs; if it is missing, the code is not to blame."""
 
 _STDERR = ("stderr", 2, "w", "backslashreplace")
 
@@ -46,17 +46,17 @@ def encode_run(header: Mapping[str, Any], stdin: str) -> bytes:
 
 
 def read_header() -> dict[str, Any]:
-    """Read the head of standard input, and no byte more: the rest is the code's own input."""
+    """Read the header from standard input, and not a byte more: the rest is the code's own input."""
     size = int.from_bytes(_read(8), "big")
     header: dict[str, Any] = json.loads(_read(size))
     return header
 
 
 def play_forked(_: None, descriptors: list[int]) -> NoReturn:
-    """Play a run in a process that a zygote has forked, isolated and limited.
+    """Run the code in a process that a zygote has forked, isolated and limited.
 
     Args:
-        descriptors: Standard input, output and error.
+        descriptors: Descriptors of standard input, output and error.
     """
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -117,7 +117,7 @@ def _out_of(error: BaseException) -> int | None:
 
 
 def _open_standard_streams() -> None:
-    """Open them anew, for the zygote's have buffers of their own."""
+    """Reopen the standard streams, since the zygote's have their own buffers."""
     for name, number, mode, errors in (("stdin", 0, "r", "strict"), ("stdout", 1, "w", "strict"), _STDERR):
         stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115  # for all the run
         setattr(sys, name, stream)
@@ -135,7 +135,7 @@ def _read(size: int) -> bytes:
 
 
 def main() -> NoReturn:
-    """Play a run in a process that a program has isolated and that has imported nothing yet."""
+    """Run the code in a process that a program has isolated and that has imported nothing yet."""
     header = read_header()
     for name in header["modules"]:
         importlib.import_module(name)

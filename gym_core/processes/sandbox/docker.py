@@ -1,4 +1,4 @@
-"""Containers as an isolation of runs, for a machine whose own Python must not be seen."""
+"""Containers that isolate runs, for a machine whose own Python must not be visible."""
 
 import itertools
 import json
@@ -18,22 +18,22 @@ from gym_core.processes.sandbox.programs import KERNEL_SOURCES, Program, boot, i
 from gym_core.processes.sessions import BOX_SOURCES
 from gym_core.processes.zygote import End
 
-_UIDS = itertools.cycle(range(1 << 20, 1 << 21))  # a limit on processes counts those of a user, over all containers
+_UIDS = itertools.cycle(range(1 << 20, 1 << 21))  # a limit on processes counts those of a user in all containers
 
 
 class Docker:
     """Runs each program in a new container: `Sandbox(isolation=Docker("python:3.12-slim"))`.
 
     A container has no network and no capability, and its image is read-only; the modules of the sandbox must be in the
-    image. It takes some tenths of a second to start. Where this process is killed by SIGKILL, a container that sleeps
-    lives on; their names start with `gym-`.
+    image. It takes some tenths of a second to start. If this process is killed by SIGKILL, a sleeping container lives
+    on; the names of containers start with `gym-`.
 
     Args:
-        image: Has Python 3.11 or newer.
-        python: The interpreter in the image.
-        program: `docker`, or one with the same arguments.
-        options: More arguments of `docker run`, such as `["--runtime=runsc"]`.
-        disk_bytes: Size of the only directory that can be written, in memory.
+        image: Image with Python 3.11 or newer.
+        python: Interpreter in the image.
+        program: `docker`, or a program with the same arguments.
+        options: Further arguments of `docker run`, such as `["--runtime=runsc"]`.
+        disk_bytes: Size of the only writable directory, which is in memory.
     """
 
     tells_start = True
@@ -59,7 +59,7 @@ class Docker:
         return _Container(process, limits, remove)
 
     def open_box(self, settings: Mapping[str, Any], channel: int) -> "_BoxContainer":
-        """Start the server of a session as the first process of a container; the socket stays the caller's."""
+        """Start the server of a session as the first process of a container; the caller keeps the socket."""
         command = boot(self._python, [*KERNEL_SOURCES, *BOX_SOURCES], json.dumps(settings))
         stderr = tempfile.TemporaryFile()  # noqa: SIM115  # the container closes it
         try:
@@ -72,7 +72,7 @@ class Docker:
     def _launch(
         self, options: Sequence[str], arguments: Sequence[str], stdin: int, stdout: int, stderr: int
     ) -> tuple["subprocess.Popen[bytes]", list[str]]:
-        """Start a container; the process of the program that does it, and the command that removes the container."""
+        """Start a container; return the process that starts it, and the command that removes it."""
         name, uid = f"gym-{uuid.uuid4().hex}", next(_UIDS)
         box = f"--tmpfs={BOX}:exec,size={self._disk_bytes},uid={uid},gid={uid}"
         place = [f"--name={name}", f"--user={uid}:{uid}", box, f"--workdir={BOX}", self._image]
@@ -87,29 +87,29 @@ class Docker:
         return True
 
     def close(self) -> None:
-        """Leave the runs to those who started them."""
+        """Do nothing: runs belong to their callers."""
 
 
 class _Container(Program):
-    """A container; the program that started it is not its parent, so that it has to be removed by name."""
+    """A container; it must be removed by name, since the program that started it is not its parent."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Mapping[str, float], remove: Sequence[str]) -> None:
         super().__init__(process, limits)
-        self.pid = None  # its processes are children of the container engine's
+        self.pid = None  # its processes are children of the container engine
         self._remove = remove
         self._started_s = time.monotonic()
 
     def kill(self) -> None:
-        super().kill()  # first, so that it does not start the container after all
+        super().kill()  # first, so that it can't start the container any more
         subprocess.run(self._remove, stdin=subprocess.DEVNULL, capture_output=True, cwd=os.sep)
 
     def end(self) -> End:
-        """How it ended; its wall seconds stand for the CPU seconds, which nobody tells."""
+        """How it ended; wall seconds stand in for CPU seconds, which are not reported."""
         return replace(super().end(), cpu_s=time.monotonic() - self._started_s)
 
 
 class _BoxContainer(_Container):
-    """The container of a session, which ends by itself when nobody is left to talk to."""
+    """The container of a session, which ends by itself when its connection closes."""
 
     def __init__(
         self,
@@ -122,11 +122,11 @@ class _BoxContainer(_Container):
         self._stderr = stderr
 
     def kill(self) -> None:
-        """End the program that has started it, without waiting for the container."""
+        """End the program that started it, without waiting for the container."""
         Program.kill(self)
 
     def end(self) -> End:
-        """How it ended; a session ends for the machine's fault, unless its server says otherwise."""
+        """How it ended; the machine is to blame, unless the server says otherwise."""
         exit_status, _ = self._waiter.wait()
         subprocess.run(self._remove, stdin=subprocess.DEVNULL, capture_output=True, cwd=os.sep)
         said = os.pread(self._stderr.fileno(), 1000, 0).decode(errors="replace").strip()

@@ -17,7 +17,7 @@ from gym_core.processes.sandbox import child
 from gym_core.processes.sandbox.backends import BOX_ENV, ENV
 from gym_core.processes.zygote import End, RefusedError, Waiter
 
-# The file system of the program may not have this package.
+# This package may be missing in the file system of the program.
 _BOOT = """
 import json, sys, types
 sources = json.loads(sys.argv[1])
@@ -38,17 +38,17 @@ _KERNEL_NAMES = ("calls", "files", "filter", "limits", "memory", "namespaces", "
 KERNEL_SOURCES = [*(f"{_KERNEL}.{name}" for name in _KERNEL_NAMES), _KERNEL]
 """Modules of an interpreter that lacks this package, each after those that it imports."""
 
-_SIGNALLED = 128  # a shell's exit status for signal n, and bubblewrap's, is this and n
+_SIGNALLED = 128  # a shell's and bubblewrap's exit status for signal n is this plus n
 
 
 class Command:
-    """Starts each run by a program that isolates, such as bubblewrap; the interpreter starts anew every time.
+    """Starts each run by a program that isolates, such as bubblewrap, with a new interpreter every time.
 
     The program must end its run when it is killed.
 
     Args:
-        prefix: The program and its arguments; the command line of an interpreter is put after them.
-        python: The interpreter, as the program's file system names it.
+        prefix: Program and its arguments; the command line of an interpreter follows them.
+        python: Interpreter, by its path in the program's file system.
     """
 
     tells_start = True
@@ -69,21 +69,21 @@ class Command:
         return True
 
     def close(self) -> None:
-        """Leave the runs to those who started them."""
+        """Do nothing: runs belong to their callers."""
 
 
 def interpreter_command(python: str) -> list[str]:
-    """The command line of an interpreter that reads a run from its standard input and plays it."""
+    """The command line of an interpreter that reads a run from standard input and runs it."""
     return boot(python, [*KERNEL_SOURCES, child.__name__])
 
 
 def boot(python: str, modules: Sequence[str], *arguments: str) -> list[str]:
-    """The command line of an interpreter that lacks this package, and runs `main` of the last of some of its modules.
+    """The command line of an interpreter that lacks this package, which runs `main` of the last given module.
 
     Args:
-        python: The interpreter.
+        python: Interpreter.
         modules: Names of modules of this package, each after those that it imports.
-        arguments: What it has in `sys.argv[2:]`.
+        arguments: Content of `sys.argv[2:]`.
     """
     sources = {}
     for name in modules:
@@ -115,7 +115,7 @@ class Program:
 
     def end(self) -> End:
         exit_status, cpu_s = self._waiter.wait()
-        # The code can kill itself, but not the program that isolates it.
+        # The code can kill itself, but not the isolating program.
         is_lost = exit_status == -signal.SIGKILL or self._oom_kills != oom_kills()
         if exit_status > _SIGNALLED:
             exit_status = _SIGNALLED - exit_status
@@ -136,7 +136,7 @@ def bubblewrap(disk_bytes: int) -> Command:
     """Runs by bubblewrap. They see all installed packages, not only the imported ones.
 
     Raises:
-        RefusedError: It is not installed, can't isolate, or would run as root, whose processes no limit counts.
+        RefusedError: Bubblewrap is not installed, can't isolate, or would run as root, whose processes no limit counts.
     """
     program = shutil.which("bwrap")
     if program is None:

@@ -1,4 +1,4 @@
-"""The sandbox: programs that a model wrote, run where they can do no harm."""
+"""The sandbox: runs programs that a model wrote where they can do no harm."""
 
 from __future__ import annotations
 
@@ -34,19 +34,21 @@ LEAST_BYTES = 128 << 20  # for the server of a session
 
 
 class Sandbox:
-    """Runs Python programs that nobody has read, each isolated from the machine and from all others.
+    """Runs untrusted Python programs, each isolated from the machine and from all others.
 
-    A run can read the standard library, the imported packages, the system's programs and its own files; it can write to
-    its own directory, in memory; it has no network. Usable from any thread and any event loop. No run outlives `close`,
-    nor this process. A process that is forked from this one, or gets the sandbox pickled, has runs of its own.
+    A run can read the standard library, the imported packages, the system's programs and its own files. It can write to
+    its own directory, which is in memory, and has no network. The sandbox is usable from any thread and any event loop.
+    No run outlives `close` or this process. A process that is forked from this one, or gets the sandbox pickled, has
+    its own runs.
 
     Attributes:
-        modules: What is imported already when a program starts.
+        modules: Modules that are already imported when a program starts.
 
     Args:
-        modules: What is imported already when a program starts, such as `numpy`. No other package can be imported.
-        isolation: A way to isolate, or one's own back end. None takes namespaces, or else bubblewrap, or else refuses.
-        size: The most runs that are awake at a time; the default is one per core, at most 4. Further ones queue.
+        modules: Modules that are already imported when a program starts, such as `numpy`. No other package can be
+            imported.
+        isolation: Way to isolate, or a back end. None takes namespaces, or else bubblewrap, or else refuses.
+        size: Most runs that are awake at the same time; by default one per core, at most 4. Further runs queue.
     """
 
     def __init__(
@@ -79,20 +81,20 @@ class Sandbox:
         """Run a program; cancelling the call kills it.
 
         Args:
-            code: The program.
-            stdin: What it reads from standard input.
-            files: What is in its directory, by relative path.
+            code: Source of the program.
+            stdin: Text for its standard input.
+            files: Files in its directory, by relative path.
             cpu_s: CPU seconds that it and the processes it starts may use together.
             sleep_s: Seconds in which all of them may be asleep.
-            wall_s: Seconds it may take. Past them, a run that was asleep for more than half of them has met its limit,
-                and one that was kept waiting is lost, by a machine that is too slow.
-            memory_bytes: Address space of each of its processes, above what the imported modules take; and memory that
+            wall_s: Seconds that it may take. Past them, a run that slept for more than half of the time has met its
+                limit, and one that was kept waiting is lost, because the machine is too slow.
+            memory_bytes: Address space of each of its processes, beyond what the imported modules take, and memory that
                 all of them may hold together.
-            output_bytes: The most it may write to standard output, and to standard error.
+            output_bytes: Most bytes that it may write to standard output, and to standard error.
 
         Raises:
             WorkerLostError: The sandbox can't isolate here, was closed, or lost the run; or the machine is too slow.
-            ValueError: A file's path leads out of the directory.
+            ValueError: The path of a file leads out of the directory.
         """
         limits = {
             "cpu_s": cpu_s,
@@ -123,23 +125,23 @@ class Sandbox:
         sleep_s: float = 5.0,
         memory_bytes: int = 512 << 20,
     ) -> Any:
-        """The function's result, computed in a run of its own; for functions that evaluate what a model wrote.
+        """Call a function in a run of its own; for functions that evaluate text that a model wrote.
 
-        Nothing that the text does reaches another call, or anything of this process. Within its own call it can claim
-        any result, so let no text be evaluated that need not be.
+        Nothing that the text does reaches another call or this process. Within its own call it can claim any result, so
+        parse a text before you evaluate it.
 
         Args:
-            function: A top-level function of one of the sandbox's modules; or its name, "package.module:function".
-            args: Anything that can be pickled.
-            cpu_s: CPU seconds that the call may use, with the processes it starts.
-            sleep_s: Seconds it may be asleep.
-            memory_bytes: Address space it may use, above what the imported modules take.
+            function: Top-level function of one of the sandbox's modules, or its name, "package.module:function".
+            args: Arguments, anything that can be pickled.
+            cpu_s: CPU seconds that the call and the processes it starts may use.
+            sleep_s: Seconds that it may be asleep.
+            memory_bytes: Address space that it may use, beyond what the imported modules take.
 
         Returns:
-            What the function returned, as JSON holds it.
+            The result of the function, as a JSON value.
 
         Raises:
-            WorkerHungError: The call met a limit, died by a signal, or ended without an answer: the input's fault.
+            WorkerHungError: The call met a limit, died by a signal, or ended without an answer; the input is to blame.
             WorkerLostError: The sandbox can't isolate here, was closed or lost the call; the machine is too slow; or
                 the function is not of one of the sandbox's modules.
             WorkerError: The function raised; the message gives the type and text of its exception.
@@ -165,17 +167,17 @@ class Sandbox:
         output_bytes: int = 16 << 20,
         processes: int = 64,
     ) -> Session:
-        """A box that keeps its files, processes and variables over the turns of an episode; it is not open yet.
+        """Make a box that keeps its files, processes and variables over the turns of an episode; it is not open yet.
 
         Args:
-            files: What is in the box from the start, by path.
-            image: The image of a Docker container to be in; None for what this sandbox isolates with.
+            files: Files in the box from the start, by path.
+            image: Image of a Docker container for the box; None isolates as this sandbox does.
             cpu_s: CPU seconds of the whole session.
-            wall_s: Seconds in which the session runs commands and cells, all in all.
-            memory_bytes: Memory of all processes together, and address space of each, above what the imported modules
+            wall_s: Seconds that the session may spend in commands and cells, in total.
+            memory_bytes: Memory of all processes together, and address space of each, beyond what the imported modules
                 take; at least 128 MB.
-            output_bytes: What commands and cells may write in the whole session.
-            processes: The most processes and threads at a time.
+            output_bytes: Bytes that commands and cells may write in the whole session.
+            processes: Most processes and threads at the same time.
 
         Raises:
             ValueError: The memory is too small.
@@ -199,7 +201,7 @@ class Sandbox:
         return Session(start, files or {}, cpu_s=cpu_s, memory_bytes=memory_bytes)
 
     def close(self) -> None:
-        """Kill all runs and sessions; they and those in the queue are lost."""
+        """Kill all runs and sessions; they and queued ones are lost."""
         self._closed.set()
         for start in self._slots.empty():
             start()
@@ -207,7 +209,7 @@ class Sandbox:
         self._backend.close()
 
     def forget(self) -> None:
-        """Leave threads and runs to the process that this one was forked from."""
+        """Leave threads and runs to the process from which this one was forked."""
         self._set_up()
 
     def _set_up(self) -> None:
@@ -236,7 +238,7 @@ class Sandbox:
             if self._closed.is_set() or request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
             future.set_result(watch_program(self._backend.get(), request, self._closed, slot))
-        except BaseException as error:  # the thread's boundary: whatever it is, the caller is told
+        except BaseException as error:  # the thread's boundary: the caller is told of any failure
             future.set_exception(error)
         finally:
             slot.leave()

@@ -1,4 +1,4 @@
-"""Sandboxes that are shared by all of a process."""
+"""The shared sandboxes of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _shared: dict[tuple[str, ...], Sandbox] = {}  # by modules
 
 
 def shared_sandbox(modules: Sequence[str] = ()) -> Sandbox:
-    """The sandbox of this process for a set of modules; closed at exit."""
+    """The shared sandbox of this process for a set of modules; closed at exit."""
     key = tuple(modules)
     return _shared.get(key) or _shared.setdefault(key, Sandbox(modules))
 

@@ -1,4 +1,4 @@
-"""Slots: how many runs are awake at a time; further ones queue, in order."""
+"""Slots, which limit how many runs are awake at the same time; further runs queue in order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 class Slots:
-    """Lets a number of jobs go ahead at a time; for any thread.
+    """Lets a limited number of jobs run at the same time; for any thread.
 
     Args:
-        count: The number.
+        count: Number of slots.
     """
 
     def __init__(self, count: int) -> None:
@@ -20,7 +20,7 @@ class Slots:
         self._lock = threading.Lock()
 
     def take(self, go: Callable[[], object]) -> None:
-        """Call `go` as soon as there is a slot for it; from then on it has the slot."""
+        """Call `go` as soon as there is a slot, which it then has."""
         with self._lock:
             if self._free <= 0:
                 self._queue.append(go)
@@ -29,7 +29,7 @@ class Slots:
         go()
 
     def take_at_once(self) -> None:
-        """Take a slot for a job that goes on already, though it be one too many."""
+        """Take a slot for a job that is already running, even if there is none left."""
         with self._lock:
             self._free -= 1
 
@@ -52,20 +52,20 @@ class Slots:
 
 
 class Slot:
-    """A slot that was taken, which its job leaves to others while it is asleep; for one thread."""
+    """A slot, which its job leaves to others while it is asleep; for one thread."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._is_held = True
 
     def leave(self) -> None:
-        """Pass it on, if that was not done."""
+        """Pass the slot on, unless that was done already."""
         if self._is_held:
             self._is_held = False
             self._slots.give_back()
 
     def take_again(self) -> None:
-        """Take one again."""
+        """Take a slot again."""
         if not self._is_held:
             self._is_held = True
             self._slots.take_at_once()

@@ -1,4 +1,4 @@
-"""The watch over a run: its output while it is being produced, its wall time, and what became of it."""
+"""The watch over a run: its output while it is produced, its wall time, and how it ended."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is given, and what it may use.
+    """The input of a run and its limits.
 
     Attributes:
-        stdin: The header of `child.read_header`, and what the code reads.
-        limits: Those that its process keeps.
-        sleep_s: Seconds it may be asleep.
-        wall_s: Seconds it may take.
-        output_bytes: The most it may write to each of its two streams.
-        cancelled: Set when nobody waits for it any more.
+        stdin: Header for `child.read_header`, and the code's own input.
+        limits: Limits that its process enforces.
+        sleep_s: Seconds that it may be asleep.
+        wall_s: Seconds that it may take.
+        output_bytes: Most bytes for each of its two streams.
+        cancelled: Event that is set when the caller no longer waits.
     """
 
     stdin: bytes
@@ -50,10 +50,10 @@ def watch_program(backend: Backend, request: Request, closed: threading.Event, s
     """Start a run and watch it to its end, in the calling thread.
 
     Args:
-        backend: What starts it.
-        request: The run.
-        closed: Set when the sandbox is closed.
-        slot: Left while the run is asleep.
+        backend: Back end that starts it.
+        request: Request to run.
+        closed: Event that is set when the sandbox is closed.
+        slot: Slot, which is passed on while the run is asleep.
 
     Raises:
         WorkerLostError: The run was lost, or the machine is too slow.
@@ -104,14 +104,14 @@ class _Watch:
 
     @property
     def was_asleep(self) -> bool:
-        """It slept for longer than it may, or was waiting for anything but a core for half of its wall seconds."""
+        """Whether it slept too long, or waited for anything but a core for half of its wall seconds."""
         if self.usage is None:
             return False
-        waited_s = self.usage.slept_s + self.usage.disk_s  # a program can have a disk read without end
+        waited_s = self.usage.slept_s + self.usage.disk_s  # a program can keep a disk busy without end
         return self.usage.slept_s > self.request.sleep_s or waited_s > self.request.wall_s / 2
 
     def until_end(self) -> bool:
-        """Watch until the run has ended; False when it does not end though it was killed."""
+        """Watch until the run has ended; False if it does not end although it was killed."""
         while True:
             ready = [descriptor for descriptor, _ in self._poll.poll(_TICK_MS)]
             self.wall_s = time.monotonic() - self._started_s
@@ -155,7 +155,7 @@ class _Watch:
             self._run.kill()
 
     def _read(self, descriptor: int) -> None:
-        """Read what there is, but no more than one byte above the limit."""
+        """Read what is available, but at most one byte beyond the limit."""
         kept = self.output[descriptor]
         most = self.request.output_bytes + len(STARTED)
         try:
@@ -190,7 +190,7 @@ def _ran(watch: _Watch, end: End, *, tells_start: bool) -> Ran:
     if limit == "wall" and not watch.was_asleep:
         raise WorkerLostError(f"a run took longer than {watch.request.wall_s:g} wall seconds without being asleep")
     if limit is None and end.is_lost:
-        raise WorkerLostError("a run was killed from outside, or by the kernel for want of memory")
+        raise WorkerLostError("a run was killed from outside, or by the kernel for lack of memory")
     kept = watch.request.output_bytes
     return Ran(
         stdout=stdout[:kept].decode(errors="replace"),

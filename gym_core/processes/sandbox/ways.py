@@ -14,7 +14,7 @@ from gym_core.processes.sessions import Server
 from gym_core.processes.zygote import RefusedError
 
 Isolation = Literal["namespaces", "bubblewrap", "none"]
-"""Ways to isolate. "none" is for trusted code: it has limits and a directory of its own, and sees the whole machine."""
+"""A way to isolate. "none" is for trusted code, which gets limits and its own directory, but sees the machine."""
 
 DISK_BYTES = 64 << 20
 
@@ -23,7 +23,7 @@ def open_backend(isolation: Isolation | Backend | None, modules: Sequence[str]) 
     """The back end of a sandbox.
 
     Raises:
-        WorkerLostError: It can't isolate here.
+        WorkerLostError: The sandbox can't isolate here.
     """
     if isolation is not None and not isinstance(isolation, str):
         return isolation
@@ -41,7 +41,7 @@ def open_backend(isolation: Isolation | Backend | None, modules: Sequence[str]) 
 
 
 class LazyBackend:
-    """The back end of a sandbox, for any thread: opened when it is first needed, and again when its zygote has died."""
+    """The back end of a sandbox, for any thread; opened on first use, and again when its zygote has died."""
 
     def __init__(self, isolation: Isolation | Backend | None, modules: Sequence[str]) -> None:
         self._isolation = isolation
@@ -50,7 +50,7 @@ class LazyBackend:
         self._opening = threading.Lock()
 
     def get(self) -> Backend:
-        """The back end; raises what `open_backend` does."""
+        """The back end; raises the same as `open_backend`."""
         with self._opening:
             if self._backend and not self._backend.is_alive():
                 self._backend.close()
@@ -60,7 +60,7 @@ class LazyBackend:
             return self._backend
 
     def open_box(self, settings: Mapping[str, Any], channel: int) -> Server:
-        """Start the server of a session; raises WorkerLostError where that is not possible."""
+        """Start the server of a session; raises WorkerLostError if that is not possible."""
         for is_last in (False, True):
             backend = self.get()
             if not isinstance(backend, Forks | Docker) or not backend.opens_boxes:
@@ -70,7 +70,7 @@ class LazyBackend:
             except WorkerLostError:
                 if is_last:
                     raise
-            backend.close()  # its zygote may have been killed before anybody noticed
+            backend.close()  # its zygote may have been killed unnoticed
         raise AssertionError
 
     def close(self) -> None:
@@ -80,10 +80,10 @@ class LazyBackend:
 
 
 def isolation_problem(way: Isolation) -> str | None:
-    """Why a way to isolate does not work on this machine; None where it does."""
+    """Say why a way to isolate does not work on this machine; None if it does."""
     try:
         _open_way(way, ()).close()
-    except (RefusedError, OSError) as error:  # an OSError is something that this platform lacks
+    except (RefusedError, OSError) as error:  # an OSError means that this platform lacks something
         return str(error)
     return None
 

@@ -1,4 +1,4 @@
-"""Sessions: boxes for model-written commands that keep their state over the turns of an episode."""
+"""Sessions: boxes for model-written commands, which keep their state over the turns of an episode."""
 
 from gym_core.processes.sessions.box import BOX_SOURCES
 from gym_core.processes.sessions.cell import Cell

@@ -1,4 +1,4 @@
-"""What a command or a cell left, from what the server of the box tells."""
+"""Results of commands and cells, from the answers of the server."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gym_core.processes.sessions.connection import SessionOver
 
 @dataclass(frozen=True)
 class Cell(Ran):
-    """What a cell left, as in a notebook.
+    """The result of a cell, as in a notebook.
 
     Attributes:
-        value: The text of the value of its last line, by `repr`; None where that is no expression, or is None.
+        value: `repr` of the value of the last line; None if that is not an expression, or is None.
     """
 
     value: str | None = None
 
 
 def cell_of(head: dict[str, Any], data: bytes) -> Cell:
-    """What a server tells of a command or a cell."""
+    """Read the result of a command or a cell from a server's answer."""
     out, err = head["out"], head["out"] + head["err"]
     return Cell(
         stdout=data[:out].decode(errors="replace"),
@@ -36,5 +36,5 @@ def cell_of(head: dict[str, Any], data: bytes) -> Cell:
 
 
 def unrun(over: SessionOver) -> Cell:
-    """The result of what was not run, as the session is over."""
+    """The result of a command that was not run because the session is over."""
     return Cell("", f"sandbox: {over}\n", -signal.SIGKILL, over.limit, cpu_s=0.0, wall_s=0.0)

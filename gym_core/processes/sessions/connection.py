@@ -1,4 +1,4 @@
-"""The connection to the server of a box: requests and their answers, and what the end of either side means."""
+"""The connection to the server of a box: requests, answers, and what the end of either side means."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Server(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its number here; None where it is in a container."""
+        """Its process id here; None if it is in a container."""
 
     def kill(self) -> None:
-        """Have it killed with its box."""
+        """Kill it with its box."""
 
     def end(self) -> End:
-        """How it ended; waits until it has, and is called once."""
+        """Wait for its end and say how it ended; called once."""
 
     def close(self) -> None:
-        """Kill it, and free what it holds."""
+        """Kill it and free its resources."""
 
 
 class SessionOver(Exception):
-    """The session has used up what it may: its own fault."""
+    """The session has used up a limit; its code is to blame."""
 
     def __init__(self, limit: Limit) -> None:
         super().__init__(limit)
@@ -52,21 +52,21 @@ class Connection:
     """Requests to a server, from one event loop.
 
     Args:
-        server: Where they go; it is killed by `close`.
-        ours: The end of the socket that is not the server's.
+        server: Server; `close` kills it.
+        ours: Our end of the socket.
     """
 
     def __init__(self, server: Server, ours: socket.socket) -> None:
         self._server = server
         self._socket = ours
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._processes: dict[int, int] = {}  # as the box numbers them, by the number of their request
+        self._processes: dict[int, int] = {}  # process ids in the box, by request
         self._asked = 0
         self._end: SessionOver | WorkerLostError | None = None
         self._ending: asyncio.Task[End] | None = None
 
     async def open(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
         self._listening = asyncio.ensure_future(self._listen(reader))
 
@@ -77,17 +77,17 @@ class Connection:
         limit_s: float,
         look: Callable[[int | None], Limit | None] | None = None,
     ) -> Answer:
-        """The answer to a request; cancelling the call has the server give it up.
+        """Send a request and return the answer; cancelling the call makes the server give it up.
 
         Args:
-            head: What is asked for.
-            body: The bytes that belong to it.
+            head: Request.
+            body: Bytes that belong to it.
             limit_s: Seconds after which the session is lost.
-            look: Called every tenth of a second with the process that the request has started, as the box numbers it,
-                or None; it may give a limit for which the server is to end the request.
+            look: Function that is called every tenth of a second with the process of the request, by its id in the box,
+                or None; it may return a limit for which the server is to end the request.
 
         Raises:
-            SessionOver: The session has used up what it may.
+            SessionOver: The session has used up a limit.
             WorkerLostError: The session is lost, or does not answer.
         """
         self.check()
@@ -111,16 +111,16 @@ class Connection:
             if future.cancel():
                 self._kill(number, "cancelled")
             elif not future.cancelled():
-                future.exception()  # which nobody may wait for any more
+                future.exception()  # perhaps nobody waits for it any more
         return future.result()
 
     def check(self) -> None:
-        """Raise why the session is gone, if it is."""
+        """Raise the reason why the session is gone, if it is."""
         if self._end:
             raise type(self._end)(*self._end.args)
 
     def lose(self, end: SessionOver | WorkerLostError) -> None:
-        """End the session; whoever waits is told why."""
+        """End the session and tell all waiting callers why."""
         self._end = self._end or end
         self._server.kill()
         for future in self._waiting.values():
@@ -128,7 +128,7 @@ class Connection:
                 future.set_exception(type(self._end)(*self._end.args))
 
     async def close(self) -> None:
-        """Kill the server and all that it has started; what is being waited for is lost."""
+        """Kill the server and everything it has started; pending requests are lost."""
         self.lose(WorkerLostError("the session is closed"))
         self._listening.cancel()
         self._writer.close()

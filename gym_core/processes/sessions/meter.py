@@ -1,4 +1,4 @@
-"""Meters: what the processes of a session use, seen from outside."""
+"""Meters: the usage of a session's processes, seen from outside."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LEAST_S = 1.0
 
 
 class Meter:
-    """What one command or cell uses, with the processes below it; it knows nothing of a container's.
+    """The usage of one command or cell and the processes below it; in a container it is unknown.
 
     Args:
-        server: The process of the box's server; None in a container.
+        server: Process of the box's server; None in a container.
 
     Attributes:
         cpu_s: CPU seconds used since the first look.
-        slept_s: Seconds since then in which none of its processes ran, nor waited for a core or a disk.
-        watched_s: Seconds since then, but for those in which nobody looked.
+        slept_s: Seconds since then in which none of its processes ran or waited for a core or a disk.
+        watched_s: Seconds since then, without gaps between looks.
     """
 
     def __init__(self, server: int | None) -> None:
@@ -33,14 +33,14 @@ class Meter:
 
     @property
     def was_kept_waiting(self) -> bool:
-        """For most of the time it neither slept nor had a core, as far as that can be told."""
+        """Whether it neither slept nor had a core for most of the time, as far as known."""
         return self.watched_s > _LEAST_S and max(self.cpu_s, self.slept_s) < self.watched_s / 2
 
     def look(self, inner: int | None) -> None:
-        """Bring the figures up to date.
+        """Update the figures.
 
         Args:
-            inner: The process, as the box numbers it; None where that is not known yet.
+            inner: Process, by its id in the box; None if it is not known yet.
         """
         if self._usage is None:
             pid = _outer(self._server, inner) if self._server and inner else None
@@ -58,7 +58,7 @@ class Meter:
 
 
 def _outer(server: int, inner: int) -> int | None:
-    """The number here of a process that the server of a box has started; None when it has ended."""
+    """The process id, outside the box, of a process that its server has started; None if it has ended."""
     with suppress(OSError):  # the server has
         children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
         return next((int(child) for child in children if _inner(child) == inner), None)

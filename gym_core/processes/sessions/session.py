@@ -1,4 +1,4 @@
-"""The session: a box of files and processes that lives as long as an episode, seen from the process that owns it."""
+"""The session: a box of files and processes that lives as long as an episode, seen from its owner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gym_core.processes.sessions.meter import Meter
 from gym_core.processes.zygote import forget_in_forks
 
 _START_S = 600.0  # for an image to be pulled
-_ANSWER_S = 30.0  # that the server may take above the wall seconds of what it runs
+_ANSWER_S = 30.0  # for the server, in addition to the wall seconds of a command
 _LOOK_S = 0.25
 _MOST_COMMAND_BYTES = (128 << 10) - 1  # of one argument of a program; execve(2), MAX_ARG_STRLEN
 
@@ -25,18 +25,18 @@ Start = Callable[[int], Server]
 
 
 class Session:
-    """State over the turns of an episode: files, background processes, and the variables of an interpreter.
+    """A box that keeps files, background processes and an interpreter's variables over the turns of an episode.
 
-    `Sandbox.session` makes one. It opens with `async with`, or by `open`, and belongs to the event loop it is opened
-    in. When it closes, or this process ends, all its processes are killed and its files are gone. A command that meets
-    a limit is killed with its process group, which the result tells; processes that it had put into the background
+    `Sandbox.session` makes one. It is opened by `async with` or `open`, and belongs to the event loop in which it was
+    opened. When it closes, or this process ends, all its processes are killed and its files are gone. A command that
+    meets a limit is killed with its process group, and its result says so. Processes that it put into the background
     live on until the session ends, within the session's limits.
 
     Args:
-        start: Starts the session's server, which talks by the socket it is given.
+        start: Function that starts the session's server, which talks through the given socket.
         put: Files that are there from the start, by path.
         cpu_s: CPU seconds of the whole session.
-        memory_bytes: Memory of all its processes together, above what the server starts with.
+        memory_bytes: Memory of all its processes together, beyond what the server starts with.
     """
 
     def __init__(self, start: Start, put: Mapping[str, str | bytes], *, cpu_s: float, memory_bytes: int) -> None:
@@ -59,11 +59,11 @@ class Session:
         """Start the session and put its files there; `close` must follow.
 
         Raises:
-            WorkerLostError: It can't be isolated here, or its start failed.
-            ValueError: A file can't be put where it is to be.
+            WorkerLostError: The session can't be isolated here, or its start failed.
+            ValueError: A file can't be written to its path.
         """
         if self._connection:
-            raise WorkerLostError("a session opens once")
+            raise WorkerLostError("a session can be opened only once")
         ours, theirs = socket.socketpair()
         starting = asyncio.ensure_future(asyncio.to_thread(_start, self._start, theirs))
         try:
@@ -87,14 +87,14 @@ class Session:
         return self
 
     async def close(self) -> None:
-        """Kill everything and remove the box, however often it is called; what is being waited for is lost."""
+        """Kill everything and remove the box; pending calls are lost. It may be called more than once."""
         if self._watching:
             self._watching.cancel()
         if self._connection:
             await self._connection.close()
 
     def forget(self) -> None:
-        """Leave the session to the process that this one was forked from."""
+        """Leave the session to the process from which this one was forked."""
         self._connection = None
 
     async def exec(
@@ -102,16 +102,16 @@ class Session:
     ) -> Ran:
         """Run a command in a shell of its own; cancelling the call kills it.
 
-        Files and processes outlast it, the shell's variables and its current directory do not.
+        Files and background processes outlast it; the shell's variables and its current directory do not.
 
         Args:
-            command: One line or many, for bash where there is one.
-            cpu_s: CPU seconds that it may use, with the processes it starts.
-            wall_s: Seconds it may take.
-            output_bytes: The most it may write to standard output, and to standard error.
+            command: One or more lines for bash, or for sh if there is no bash.
+            cpu_s: CPU seconds that it and the processes it starts may use.
+            wall_s: Seconds that it may take.
+            output_bytes: Most bytes that it may write to standard output, and to standard error.
 
         Raises:
-            ToolError: It is no command.
+            ToolError: The text can't be a command.
             WorkerLostError: The session is lost.
         """
         data = command.encode(errors="surrogatepass")
@@ -123,18 +123,19 @@ class Session:
     async def python(
         self, code: str, *, cpu_s: float = 10.0, wall_s: float = 60.0, output_bytes: int = 64 << 10
     ) -> Cell:
-        """Run a cell in an interpreter that keeps its variables; one at a time, further ones wait.
+        """Run a cell in an interpreter that keeps its variables, one cell at a time.
 
-        A cell that meets a limit, or is cancelled, ends the interpreter; the next has a new one. Its result says so.
+        A cell that meets a limit or is cancelled ends the interpreter. The next cell has a new one, and its result says
+        so.
 
         Args:
-            code: Python; where its last line is an expression, that is the cell's value.
-            cpu_s: CPU seconds the interpreter may use for it, with the processes it starts.
-            wall_s: Seconds it may take.
-            output_bytes: The most it may write to standard output, and to standard error.
+            code: Python source; if its last line is an expression, that is the cell's value.
+            cpu_s: CPU seconds that the interpreter and the processes it starts may use for the cell.
+            wall_s: Seconds that it may take.
+            output_bytes: Most bytes that it may write to standard output, and to standard error.
 
         Raises:
-            ToolError: It is too long.
+            ToolError: The cell is too long.
             WorkerLostError: The session is lost.
         """
         data = code.encode(errors="surrogatepass")
@@ -144,30 +145,30 @@ class Session:
             return await self._run("python", data, cpu_s, wall_s, output_bytes)
 
     async def read(self, path: str) -> str:
-        """The text of a file.
+        """Read the text of a file.
 
         Args:
-            path: Relative to the box, or absolute inside it.
+            path: Path relative to the box, or absolute inside it.
 
         Raises:
-            ToolError: There is no such file inside the box, or it is no text, or too large.
+            ToolError: There is no such file inside the box, or it is not text, or too large.
             WorkerLostError: The session is lost.
         """
         try:
             return (await self.read_bytes(path)).decode()
         except UnicodeDecodeError:
-            raise ToolError(f"can't read {path!r}: it is no text in UTF-8") from None
+            raise ToolError(f"can't read {path!r}: it is not text in UTF-8") from None
 
     async def read_bytes(self, path: str) -> bytes:
-        """The bytes of a file; raises what `read` does."""
+        """Read the bytes of a file; raises the same as `read`."""
         _, data = await self._ask({"do": "read", "path": path})
         return data
 
     async def write(self, path: str, data: str | bytes) -> None:
-        """Make a file, or replace what is in it; missing directories are made.
+        """Create a file or replace its content; missing directories are created.
 
         Raises:
-            ToolError: It can't be written, or does not fit in.
+            ToolError: The file can't be written, or does not fit.
             WorkerLostError: The session is lost.
         """
         content = data.encode(errors="surrogatepass") if isinstance(data, str) else data
@@ -176,7 +177,7 @@ class Session:
         await self._ask({"do": "write", "path": path}, content)
 
     async def list(self, path: str = ".") -> tuple[str, ...]:
-        """The names in a directory, sorted; those of directories end with a slash.
+        """List the names in a directory, sorted; those of directories end with a slash.
 
         Raises:
             ToolError: There is no such directory inside the box.
@@ -240,6 +241,6 @@ def _start(start: Start, theirs: socket.socket) -> Server:
 
 
 def _close_server(starting: asyncio.Future[Server]) -> None:
-    """End a server whose session was given up while it started."""
+    """End a server whose session was abandoned while it started."""
     if not starting.cancelled() and starting.exception() is None:
         starting.result().close()

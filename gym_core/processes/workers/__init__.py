@@ -1,4 +1,4 @@
-"""Workers: killable child processes, for functions that can hang or that run text a model wrote."""
+"""Workers: child processes that can be killed, for trusted functions that can hang."""
 
 from gym_core.processes.workers.pool import Workers, shared_workers
 

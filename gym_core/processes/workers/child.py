@@ -1,4 +1,4 @@
-"""A worker's own process: it answers calls until it is killed."""
+"""The process of a worker, which answers calls until it is killed."""
 
 import _thread
 import json
@@ -15,15 +15,15 @@ from typing import Any, NoReturn
 
 from gym_core.processes.kernel import mapped_bytes, set_limits
 
-_MOST_CALLS = 10_000  # of a worker: what a library leaks must not fill the memory of later calls
+_MOST_CALLS = 10_000  # per worker, so that leaks of a library don't fill the memory of later calls
 
 
 def live(settings: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
-    """Live the life of a worker.
+    """Answer calls, as a worker.
 
     Args:
-        settings: `modules` to import, and `memory_bytes` or None.
-        descriptors: The socket of the calls.
+        settings: Settings with the `modules` to import, and `memory_bytes` or None.
+        descriptors: Descriptor of the socket of calls.
     """
     channel = socket.socket(fileno=descriptors[0])
     pid, calls = os.getpid(), channel.makefile("rb")
@@ -48,7 +48,7 @@ def live(settings: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
 
 
 def _answer(name: str, arguments: bytes) -> tuple[str, str]:
-    """Run a function: "value", "error", "memory" or "missing", and what goes with it as JSON."""
+    """Run a function; return "value", "error", "memory" or "missing", and the result or message as JSON."""
     module, _, attribute = name.partition(":")
     try:
         function = attrgetter(attribute)(sys.modules[module])

@@ -1,4 +1,4 @@
-"""Limits: what a call may use, and whose fault it is when that is used up."""
+"""Limits of a call, and who is to blame when they are used up."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gym_core.errors import WorkerHungError, WorkerLostError
 from gym_core.processes.kernel import usage_of
 
 PATIENCE = 12
-"""How many times its CPU seconds and its sleep a call may take in wall seconds."""
+"""Factor by which the wall seconds of a call may exceed its CPU and sleep seconds together."""
 
 
 @dataclass
 class Call:
-    """A function to run, its limits, and whether anybody waits for it."""
+    """A function to run, its limits, and whether the caller still waits."""
 
     function: str
     arguments: bytes
@@ -30,7 +30,7 @@ class Call:
         return self.function.partition(":")[0]
 
     def check_wanted(self) -> None:
-        """Raise WorkerLostError when nobody waits."""
+        """Raise WorkerLostError if the caller no longer waits."""
         if self.cancelled or self.closed.is_set():
             raise WorkerLostError(f"{self.function} was cancelled")
 
@@ -44,7 +44,7 @@ class Limits:
         self._usage = usage_of(pid)
 
     def check(self) -> None:
-        """Raise WorkerHungError or WorkerLostError when a limit is met or nobody waits; call it now and then."""
+        """Raise WorkerHungError or WorkerLostError if a limit is met or nobody waits; call it regularly."""
         call = self._call
         call.check_wanted()
         self._usage.look()

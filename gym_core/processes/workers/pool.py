@@ -1,4 +1,4 @@
-"""The pool: threads that hand calls to workers, and what a fork or the end of this process means for them."""
+"""The pool: threads that pass calls to workers, and survive a fork and the end of this process."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _END_S = 10.0
 class Workers:
     """A pool of child processes that run functions under limits; usable from any thread and any event loop.
 
-    A worker is forked from a process that has imported the function, its zygote. It gets the environment variables of
-    `allowed_environment` only. It stays warm between calls; a new one takes its place when it had to be killed, or a
-    call left threads, timers or processes behind. A call under which a used worker dies is run again, in a new one. No
-    process outlives `close`, nor this process. A process that is forked from this one has workers of its own.
+    A worker is forked from its zygote, a process that has imported the function. It gets only the environment variables
+    of `allowed_environment`. It stays warm between calls, and is replaced after it was killed, or after a call left
+    threads, timers or processes behind. If a used worker dies during a call, the call is run again in a new one. No
+    process outlives `close` or this process. A process that is forked from this one has its own workers.
 
-    On macOS and other POSIX systems a worker is a fresh interpreter, and its limits are kept to the second. There are
-    none on Windows.
+    On macOS and other POSIX systems a worker is a fresh interpreter, and its limits are measured to the second. On
+    Windows there are no workers.
 
     Args:
-        size: The most workers at a time; the default is one per core, at most 4. Further calls queue.
-        memory_bytes: Address space of each worker, above what the imported modules take; None for no limit.
+        size: Most workers at the same time; by default one per core, at most 4. Further calls queue.
+        memory_bytes: Address space of each worker, beyond what the imported modules take; None for no limit.
     """
 
     def __init__(self, size: int | None = None, *, memory_bytes: int | None = None) -> None:
@@ -46,18 +46,18 @@ class Workers:
     async def call(
         self, function: Callable[..., Any] | str, *args: Any, cpu_s: float = 5.0, sleep_s: float = 5.0
     ) -> Any:
-        """The function's result, computed in a worker; cancelling the call kills the worker.
+        """Call a function in a worker; cancelling the call kills the worker.
 
         Args:
-            function: A top-level function of an importable module, not of `__main__`; or its name,
-                "package.module:function", where this process should not import it.
-            args: Anything that can be pickled.
-            cpu_s: CPU seconds the function may use, with its threads and processes; its import is not counted.
-            sleep_s: Seconds in which all of them may be asleep. Neither runs while a busy machine keeps it waiting for
-                a core; but where it takes twelve times as long as both together, it is lost.
+            function: Top-level function of an importable module, not of `__main__`, or its name,
+                "package.module:function", if this process should not import it.
+            args: Arguments, anything that can be pickled.
+            cpu_s: CPU seconds that the function, its threads and its processes may use, without its import.
+            sleep_s: Seconds in which all of them may be asleep. Time in which a busy machine keeps them waiting for a
+                core counts as neither; but after twelve times both together, the call is lost.
 
         Returns:
-            What the function returned, as JSON holds it: no pickles from a worker that has run a model's text.
+            The result of the function, as a JSON value: nothing from a worker is unpickled.
 
         Raises:
             WorkerHungError: The function used up its CPU seconds or its memory, or slept for too long.
@@ -77,7 +77,7 @@ class Workers:
             call.cancelled = True
 
     def close(self) -> None:
-        """Kill all workers; the calls under way and in the queue are lost."""
+        """Kill all workers; running and queued calls are lost."""
         self._closed.set()
         for _ in self._threads:
             self._calls.put(None)
@@ -108,25 +108,25 @@ class Workers:
     def _work(self) -> None:
         while item := self._calls.get():
             call, future = item
-            worker = self._idle.pop()  # there are as many workers as threads; the last one used is warm
+            worker = self._idle.pop()  # there are as many workers as threads; the one used last is warm
             try:
                 call.check_wanted()
                 value, error = worker.call(call), None
-            except BaseException as caught:  # the thread's boundary: whatever it is, the caller is told
+            except BaseException as caught:  # the thread's boundary: the caller is told of any failure
                 value, error = None, caught
             self._idle.append(worker)
             with suppress(RuntimeError):  # the loop was closed, nobody waits
                 future.get_loop().call_soon_threadsafe(_settle, future, value, error)
 
     def forget(self) -> None:
-        """Leave threads and workers to the process that this one was forked from."""
+        """Leave threads and workers to the process from which this one was forked."""
         for worker in self._workers:
             worker.forget()
         self._set_up()
 
 
 def shared_workers() -> Workers:
-    """The pool of this process, for verifiers and scorers; closed at exit."""
+    """The shared pool of this process, for verifiers and scorers; closed at exit."""
     return _shared
 
 

@@ -1,4 +1,4 @@
-"""One worker and its zygote, seen from the process that calls them."""
+"""A worker and its zygote, seen from the process that calls them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LIVE = "gym_core.processes.workers.child:live"
 
 
 class Worker:
-    """A zygote, started by the first call, and the worker that is forked from it; for one thread at a time.
+    """A zygote, started by the first call, and the worker forked from it; for one thread at a time.
 
-    No two workers have the same zygote, so that a function that kills its parent harms no other call.
+    No two workers share a zygote, so a function that kills its parent harms no other call.
     """
 
     def __init__(self, memory_bytes: int | None) -> None:
@@ -36,11 +36,11 @@ class Worker:
         self._imported = set[str]()  # modules that need no import any more
         self._threaded: list[str] = []  # modules whose import starts threads: no process with threads may fork
         self._child: Child | Spawned | None = None
-        self._is_ready = False  # it has said so
+        self._is_ready = False  # it has reported that it is ready
         self._is_used = False  # it has answered a call
 
     def call(self, call: Call) -> Any:
-        """What the function returns; raises what `Workers.call` does."""
+        """The result of the function; raises the same as `Workers.call`."""
         was_used = self._is_used
         try:
             self._get_ready(call)
@@ -49,7 +49,7 @@ class Worker:
             has_died = self._child is None
             self._end_child()
             if isinstance(error, WorkerLostError) and has_died and was_used:
-                return self.call(call)  # an earlier call may have brought it about
+                return self.call(call)  # an earlier call may have caused it
             raise
         self._is_used = True
         if not is_clean:
@@ -63,14 +63,14 @@ class Worker:
         return value
 
     def close(self) -> None:
-        """End the zygote and the worker, with all that the worker has started."""
+        """End the zygote and the worker, with everything the worker has started."""
         self._hang_up()
         if self._zygote:
             self._zygote.close()
         self._zygote = None
 
     def forget(self) -> None:
-        """Leave the worker to the process that this one was forked from."""
+        """Leave the worker to the process from which this one was forked."""
         if self._child:
             self._child.forget()
             self._channel.close()
@@ -97,7 +97,7 @@ class Worker:
         self._imported = set(self._threaded)
 
     def _import(self, call: Call) -> None:
-        """Have the zygote import a module; where that starts threads, each worker will do so itself."""
+        """Let the zygote import a module; if that starts threads, each worker imports it itself."""
         how = self._end_child()
         if self._zygote is None:
             raise WorkerLostError(f"the worker died{how}")
@@ -112,7 +112,7 @@ class Worker:
         self._imported.add(call.module)
 
     def _fork(self) -> None:
-        """Have a worker forked; it will say when it is ready."""
+        """Fork a worker, which reports when it is ready."""
         assert self._zygote
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(_SEND_S)
@@ -128,10 +128,10 @@ class Worker:
         self._answers.register(self._child, select.POLLIN)
 
     def _ask(self, call: Call) -> Any:
-        """Send a call and wait for its answer: its kind, a value, and whether the worker can take another call."""
+        """Send a call and wait for the answer: its kind, a value, and whether the worker can take another call."""
         assert self._child
         limits = Limits(call, self._child.pid)
-        with suppress(OSError):  # the worker has died, which reading will tell
+        with suppress(OSError):  # the worker has died, as reading will show
             self._channel.sendall(pickle.dumps((call.function, call.arguments)))
         return self._receive_line(limits.check)
 
@@ -139,7 +139,7 @@ class Worker:
         line = bytearray()
         while not line.endswith(b"\n"):
             if line:
-                check()  # or a worker that writes a byte now and then would never meet its limits
+                check()  # otherwise a worker that writes a byte now and then would never meet its limits
             ready = self._answers.poll(_TICK_MS)
             if not ready:
                 check()
@@ -162,7 +162,7 @@ class Worker:
         raise WorkerLostError(f"the worker died{self._end_child()}")
 
     def _end_child(self) -> str:
-        """End the worker; how it ended, for a message."""
+        """End the worker, and say how it ended."""
         if self._child is None:
             return ""
         self._child.kill()

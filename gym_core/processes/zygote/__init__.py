@@ -1,4 +1,4 @@
-"""The zygote: a clean interpreter that forks the processes of all other rooms, each killable with what it starts."""
+"""The zygote: a clean interpreter that forks processes, each of which can be killed with everything it starts."""
 
 from gym_core.processes.zygote.child import Child, End
 from gym_core.processes.zygote.client import RefusedError, Zygote, import_path

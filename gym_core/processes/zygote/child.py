@@ -1,4 +1,4 @@
-"""A process that a zygote forked, seen from the process that asked for it."""
+"""A fork of a zygote, seen from the process that asked for it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class End:
     """How a process ended.
 
     Attributes:
-        exit_status: Negative for a signal.
-        cpu_s: CPU seconds of the process, and of those it started and waited for.
-        limit: The limit for which the kernel killed it.
-        is_lost: It was killed by the kernel for want of memory, or by an outsider; where nothing isolates it, perhaps
-            by itself.
-        problem: Why it could not be started; then the rest says nothing.
+        exit_status: Exit status, negative for a signal.
+        cpu_s: CPU seconds of the process, and of the processes it started and waited for.
+        limit: Limit for which the kernel killed it.
+        is_lost: Whether the kernel killed it for lack of memory, or an outsider did; without isolation, perhaps the
+            process itself did.
+        problem: Reason why it could not be started; the other fields then mean nothing.
     """
 
     exit_status: int = 0
@@ -39,10 +39,10 @@ class End:
 
 
 class Child:
-    """A process that a zygote was told to fork; for one thread.
+    """A process forked by a zygote; for one thread.
 
     Attributes:
-        pid: Its number, in the pid namespace of the caller.
+        pid: Process id in the pid namespace of the caller.
     """
 
     def __init__(self, status: socket.socket, limits: Mapping[str, float]) -> None:
@@ -57,13 +57,13 @@ class Child:
         return self._status.fileno()
 
     def kill(self) -> None:
-        """Have the process killed with all that it has started; it then ends."""
+        """Kill the process with everything it has started; it then ends."""
         self._is_killed = True
         with suppress(OSError):
             self._status.shutdown(socket.SHUT_WR)
 
     def end(self) -> End:
-        """How it ended; called once, after it did."""
+        """How it ended; called once, afterwards."""
         message = b""
         with suppress(OSError):
             message = self._status.recv(MESSAGE_BYTES)
@@ -78,16 +78,16 @@ class Child:
         return End(status, cpu_s, "cpu" if has_met_limit and not self._is_killed else None, is_lost)
 
     def close(self) -> None:
-        """Kill the process if it has not ended, and free what it holds."""
+        """Kill the process if it has not ended, and free its resources."""
         self.kill()
         self._status.close()
 
     def forget(self) -> None:
-        """Leave the process to the one that this process was forked from."""
+        """Leave the process to the one from which this process was forked."""
         self._status.close()
 
     def _receive_pid(self) -> int:
-        """The number of the process, by a descriptor of it, since the zygote knows it by another number."""
+        """The process id here, by a descriptor of the process, since the zygote knows another id."""
         descriptors: list[int] = []
         with suppress(OSError):
             _, descriptors, _, _ = socket.recv_fds(self._status, 16, 1)

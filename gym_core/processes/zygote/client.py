@@ -1,4 +1,4 @@
-"""The zygote and the processes it forks, seen from the process that started it."""
+"""The zygote and its forks, seen from the process that started it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gym_core.processes.zygote.platform import missing
 
 _END_S = 10.0
 _TICK_MS = 20
-# Its packages are stand-ins: what they would import, every process would be forked with.
+# Its packages are stand-ins, since every fork would have whatever they import.
 BOOT = """
 import json, sys, types
 settings = json.loads(sys.argv[1])
@@ -35,30 +35,30 @@ _SERVE = "from gym_core.processes.zygote.server import serve\nserve(settings)\n"
 
 
 class RefusedError(Exception):
-    """A way to isolate is not permitted on this machine, or lacks something."""
+    """A way to isolate is not permitted on this machine, or something it needs is missing."""
 
 
 class Zygote:
     """A clean interpreter with one thread that forks processes; for one thread at a time.
 
-    A process that is forked has the modules that the zygote has imported, none of its caller's descriptors, and the
-    environment variables named here. It ends with its zygote, which ends with its caller. In a process forked from its
-    caller, the zygote is gone.
+    A forked process has the modules that the zygote has imported, none of the caller's descriptors, and the environment
+    variables given here. It ends with its zygote, which ends with its caller. In a process forked from the caller, the
+    zygote is gone.
 
     Args:
-        entries: What processes can be told to run: "package.module:function", of a module that imports the standard
-            library and `gym_core.processes.kernel` only, unless by the functions that need more. The function takes
-            settings, as JSON holds them, and descriptors.
-        modules: Modules to import, by name; they must not start threads.
-        isolate: With namespaces and a filter of system calls, as `kernel` describes them.
-        box_bytes: Size of a directory of its own for each process, its current one; None for none. Without isolation,
-            the size is not limited.
-        env: The environment variables.
-        check: Called every few hundredths of a second while the zygote starts; it may raise.
+        entries: Functions that processes can run, as "package.module:function". The module must import only the
+            standard library and `gym_core.processes.kernel`; functions import what else they need. A function takes
+            settings, a JSON value, and descriptors.
+        modules: Names of modules to import; they must not start threads.
+        isolate: Whether to isolate by namespaces and a filter of system calls, as `kernel` describes them.
+        box_bytes: Size of the directory that each process gets as its current one; None for no directory. Without
+            isolation, the size is not limited.
+        env: Environment variables.
+        check: Function that is called every few hundredths of a second while the zygote starts; it may raise.
 
     Raises:
-        RefusedError: It could not be isolated, or this system lacks what a zygote needs.
-        WorkerLostError: It could not import a module, or died.
+        RefusedError: The zygote could not be isolated, or this system lacks what it needs.
+        WorkerLostError: The zygote could not import a module, or died.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Zygote:
             raise RefusedError(problem)
 
     def load(self, module: str, *, check: Callable[[], None] = lambda: None) -> bool:
-        """Import one more module, for processes forked from now on; whether no more can be, as it started threads.
+        """Import one more module for future forks; return whether it started threads, so that nothing can be forked.
 
         Raises:
-            WorkerLostError: It can't be imported, or the zygote is gone.
+            WorkerLostError: The module can't be imported, or the zygote is gone.
         """
         self._send({"import": module, "path": import_path()})
         answer = self._receive(check)
@@ -125,10 +125,10 @@ class Zygote:
         """Fork a process that runs an entry.
 
         Args:
-            entry: One of the zygote's.
-            settings: What the function takes, as JSON holds it; at most 60 kB.
-            descriptors: What the process gets, at most 15, with other numbers; the caller keeps its own.
-            limits: What `kernel.set_limits` takes.
+            entry: One of the zygote's entries.
+            settings: Settings for the function, a JSON value of at most 60 kB.
+            descriptors: At most 15 descriptors, which get other numbers in the process; the caller keeps its own.
+            limits: Limits, as for `kernel.set_limits`.
 
         Raises:
             WorkerLostError: The zygote is gone.
@@ -148,9 +148,9 @@ class Zygote:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the zygote with all that it has forked."""
+        """End the zygote with everything it has forked."""
         with suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)  # upon which it ends its processes and itself
+            self._control.shutdown(socket.SHUT_RDWR)  # it then ends its processes and itself
         self._control.close()
         if self._process.returncode is None:
             with suppress(subprocess.TimeoutExpired):
@@ -160,9 +160,9 @@ class Zygote:
             self._process.wait()
 
     def forget(self) -> None:
-        """Leave the zygote to the process that has started it, which this one was forked from."""
+        """Leave the zygote to the process that started it, from which this one was forked."""
         self._control.close()
-        self._process.returncode = 0  # it is not for this process to wait for
+        self._process.returncode = 0  # this process can't wait for it
 
     def _send(self, message: object, *descriptors: int) -> None:
         try:
@@ -181,7 +181,7 @@ class Zygote:
                 self.close()
                 raise
         message = b""
-        with suppress(OSError):  # it was killed before it had read what it was sent
+        with suppress(OSError):  # it was killed before it read the message
             message = self._control.recv(MESSAGE_BYTES)
         if not message:
             self.close()
@@ -191,12 +191,12 @@ class Zygote:
 
 
 def import_path() -> list[str]:
-    """Where this process finds modules."""
+    """The module search path of this process."""
     return [str(entry) or os.getcwd() for entry in sys.path]
 
 
 def packages(entries: Sequence[str]) -> dict[str, str]:
-    """The packages of the zygote's own modules, and their directories."""
+    """The packages of the zygote's own modules, with their directories."""
     top = Path(__file__).parents[2]
     names = {"gym_core.processes.zygote"} | {entry.partition(":")[0].rpartition(".")[0] for entry in entries}
     parts = {tuple(name.split(".")[1:length]) for name in names for length in range(1, name.count(".") + 2)}

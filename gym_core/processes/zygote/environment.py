@@ -1,4 +1,4 @@
-"""The environment variables that a process gets: those on a list, since any other may be a secret."""
+"""The environment variables that a process gets: only those on a list, since any other may be a secret."""
 
 import os
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def allowed_environment(more: Sequence[str] = ()) -> dict[str, str]:
     """The variables of this process that trusted code in a child process gets.
 
     Args:
-        more: Names of further ones.
+        more: Names of further variables.
     """
     names = {name for name in os.environ if name in (*_ALLOWED, *more) or name.startswith("LC_")}
     # Idle threads of BLAS reserve address space.

@@ -1,4 +1,4 @@
-"""What a fork of this process means: the copy must not use the threads, locks and zygotes of the original."""
+"""Forks of this process, which must not use the threads, locks and zygotes of the original."""
 
 import os
 import weakref
@@ -9,11 +9,11 @@ class Owner(Protocol):
     """An object that a forked process has to start anew."""
 
     def forget(self) -> None:
-        """Leave threads, locks and processes to the process that this one was forked from."""
+        """Leave threads, locks and processes to the process from which this one was forked."""
 
 
 def forget_in_forks(owner: Owner) -> None:
-    """Have `owner.forget()` called in each process that is forked from this one."""
+    """Call `owner.forget()` in every process that is forked from this one."""
     _owners.add(owner)
 
 

@@ -1,4 +1,4 @@
-"""What a zygote imports: the functions it can be told to run, and modules for them to find imported."""
+"""The imports of a zygote: the functions that its forks can run, and the modules they need."""
 
 import gc
 import importlib
@@ -9,13 +9,13 @@ from operator import attrgetter
 from typing import Any
 
 Entry = Callable[[Any, list[int]], object]
-"""What a forked process runs: it takes its settings, as JSON holds them, and the descriptors it was given."""
+"""A function that a forked process runs, with its settings, a JSON value, and its descriptors."""
 
 
 def load_entries(names: Sequence[str]) -> dict[str, Entry]:
-    """The functions "package.module:function" by their names, with every module of this package forgotten.
+    """Import functions by their names "package.module:function", and forget every module of this package.
 
-    The modules are the zygote's own, and stand in the way of the whole package.
+    The forgotten modules are the zygote's own, which would hide the real package.
     """
     entries = {}
     for name in names:
@@ -27,18 +27,18 @@ def load_entries(names: Sequence[str]) -> dict[str, Entry]:
 
 
 def load(name: str, path: list[str]) -> dict[str, Any]:
-    """Import a module; what went wrong, and whether this process has threads now."""
+    """Import a module; return what went wrong, and whether this process now has threads."""
     problem, sys.path[:] = None, path
     try:
         importlib.import_module(name)
-    except BaseException as error:  # the process boundary: whatever it is, the caller is told
+    except BaseException as error:  # the process boundary: the caller is told of any failure
         problem = describe(error)
     freeze()
     return {"problem": problem, "threads": has_threads()}
 
 
 def freeze() -> None:
-    """Keep the collector of a forked process from copying every page."""
+    """Keep the garbage collector of a fork from copying every page."""
     gc.collect()
     gc.freeze()
 

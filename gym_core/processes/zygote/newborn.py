@@ -1,4 +1,4 @@
-"""The first steps of a forked process, before what it was forked for."""
+"""The first steps of a forked process, before it runs its entry."""
 
 import json
 import os
@@ -23,13 +23,13 @@ MOST_DESCRIPTORS = 16
 
 
 class Newborn:
-    """This process, just forked: it isolates itself, waits for what it is to run, and runs it.
+    """This process, just forked: it isolates itself, waits for its entry, and runs it.
 
     Args:
-        channel: Where that is told.
-        host: What isolates it; None where nothing does.
+        channel: Channel on which the entry is sent.
+        host: Parts of the host that isolate it; None without isolation.
         mapped_bytes: Address space that the zygote has mapped.
-        zygote: The zygote's process number.
+        zygote: Process id of the zygote.
     """
 
     def __init__(self, channel: socket.socket, host: Host | None, mapped_bytes: int, zygote: int) -> None:
@@ -42,14 +42,14 @@ class Newborn:
         """Run one of the entries, and end.
 
         Args:
-            entries: By name.
-            directory: Its current one where nothing isolates it; None for the zygote's.
-            box_bytes: Size of its directory where it is isolated.
+            entries: Entries by name.
+            directory: Current directory without isolation; None for the zygote's.
+            box_bytes: Size of its directory with isolation.
         """
         problem = ""
         try:
             self._isolate(directory, box_bytes)
-        except BaseException as error:  # the caller is told, for nothing of its own has run
+        except BaseException as error:  # the caller is told, since none of its code has run
             problem = describe(error)
         message, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, MOST_DESCRIPTORS)
         if not message or (not self._host and os.getppid() != self._zygote):

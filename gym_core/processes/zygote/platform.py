@@ -1,11 +1,11 @@
-"""What a zygote needs of the system, and this one may lack."""
+"""The features that a zygote needs and that this system may lack."""
 
 import os
 import socket
 
 
 def missing() -> str:
-    """What this system lacks that a zygote needs, as a list of names; "" where nothing is missing."""
+    """The names of the features that this system lacks; "" if nothing is missing."""
     needs = {
         "fork": hasattr(os, "fork"),
         "pidfd_open": hasattr(os, "pidfd_open"),

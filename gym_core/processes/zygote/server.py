@@ -1,8 +1,8 @@
-"""The zygote's own process: it imports modules, and forks processes that have them, until its caller is gone.
+"""The process of a zygote, which imports modules and forks processes that have them, until its caller is gone.
 
-It has one thread, and never reads what it hands on, so that nothing of one process is in the memory of the next. Where
-it isolates, it is the first process of a pid namespace, so that all others end with it; where it doesn't, it adopts the
-orphans of the processes it forked, and kills them.
+It has one thread, and never reads what it passes on, so nothing of one process is in the memory of the next. With
+isolation, it is the first process of a pid namespace, so all others end with it. Without, it adopts the orphans of its
+forks and kills them.
 """
 
 import importlib
@@ -34,7 +34,7 @@ from gym_core.processes.zygote.newborn import MESSAGE_BYTES, MOST_DESCRIPTORS, N
 
 @dataclass(frozen=True)
 class _Process:
-    """A process that was forked and waits for what it is to run, or runs it."""
+    """A forked process that waits for an entry to run, or runs it."""
 
     pid: int
     pidfd: int
@@ -46,7 +46,7 @@ def serve(settings: Mapping[str, Any]) -> NoReturn:
     """Serve the process at the other end of standard input until it is gone.
 
     Args:
-        settings: As `client.Zygote` makes them.
+        settings: Settings made by `client.Zygote`.
     """
     control = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)
@@ -65,7 +65,7 @@ def serve(settings: Mapping[str, Any]) -> NoReturn:
         module = None
         if host:
             hide_host()
-    except BaseException as error:  # the process boundary: whatever it is, the caller is told
+    except BaseException as error:  # the process boundary: the caller is told of any failure
         control.send(json.dumps({"problem": describe(error), "module": module}).encode())
         os._exit(1)
     freeze()
@@ -83,7 +83,7 @@ class _Zygote:
         settings: Mapping[str, Any],
     ) -> None:
         self._control = control
-        self._parent = parent  # its end is seen even where a process that it has forked keeps the control open
+        self._parent = parent  # its end is noticed even if one of its forks keeps the control open
         self._host = host
         self._entries = entries
         self._box_bytes: int | None = settings["box_bytes"]
@@ -124,9 +124,9 @@ class _Zygote:
             self._start(message, descriptors)
 
     def _start(self, message: bytes, descriptors: list[int]) -> None:
-        """Have a process run what a message says; the last descriptor is for what the caller is told of it."""
+        """Let a process run the entry in a message; the last descriptor is for reports to the caller."""
         process, self._spare = self._spare or self._fork(), None
-        with suppress(OSError):  # it was killed, which is reported
+        with suppress(OSError):  # it was killed, and that is reported
             socket.send_fds(process.channel, [message], descriptors)
         process.channel.close()
         status = socket.socket(fileno=descriptors.pop())
@@ -168,7 +168,7 @@ class _Zygote:
         status.close()
 
     def _end(self, process: _Process) -> tuple[int, float]:
-        """End a process with all that it has started; its exit status and CPU seconds."""
+        """End a process with everything it has started; return its exit status and CPU seconds."""
         self._kill(process)
         _, status, usage = os.wait4(process.pid, 0)
         if process.pidfd in self._running:
@@ -183,9 +183,9 @@ class _Zygote:
         return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
 
     def _end_orphans(self) -> None:
-        """End what processes that have ended left behind, in sessions of their own too.
+        """End what ended processes have left behind, even in other sessions.
 
-        Each process that runs adopts the orphans below it, so that all other children of the zygote are such.
+        Each running process adopts the orphans below it, so all other children of the zygote are orphans.
         """
         living = {process.pid for process, _ in self._running.values()} | {self._spare.pid if self._spare else 0}
         while orphans := _children() - living:
@@ -197,13 +197,13 @@ class _Zygote:
     def _kill(self, process: _Process) -> None:
         signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
         if not self._host:
-            with suppress(ProcessLookupError):  # it has not come to make a group of its own
+            with suppress(ProcessLookupError):  # it has no group of its own yet
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _leave(self) -> NoReturn:
         """End all processes and this one."""
         if self._host:
-            os._exit(0)  # which ends its pid namespace with all that is in it
+            os._exit(0)  # this ends its pid namespace with everything in it
         for process in {process.pid: process for process, _ in self._running.values()}.values():
             self._end(process)
         if self._spare:

@@ -1,4 +1,4 @@
-"""Processes of a system without what a zygote needs: each a fresh interpreter, with what limits there are."""
+"""Processes for systems without a zygote: each is a fresh interpreter, with the limits that the system has."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ entry(settings["settings"], settings["descriptors"])
 
 
 class Spawner:
-    """Starts interpreters where a `Zygote` would fork, by the same methods; for any thread.
+    """Starts interpreters where a `Zygote` would fork, with the same methods; for any thread.
 
-    A process that starts another session, and whose parent is gone, outlives the process that started it.
+    A descendant that started another session, and whose parent is gone, may outlive this process.
     """
 
     def __init__(self, entries: Sequence[str], *, env: Mapping[str, str]) -> None:
@@ -47,7 +47,7 @@ class Spawner:
         *,
         limits: Mapping[str, float] | None = None,
     ) -> Spawned:
-        """Start a process that runs an entry; it keeps no limits but those that its entry sets."""
+        """Start a process that runs an entry; its only limits are those that the entry sets."""
         message = {
             "entry": entry,
             "settings": settings,
@@ -70,15 +70,15 @@ class Spawner:
         return Spawned(process)
 
     def is_alive(self) -> bool:
-        """It can start processes."""
+        """Whether it can start processes."""
         return True
 
     def close(self) -> None:
-        """Leave the processes to those who started them."""
+        """Do nothing: processes belong to their callers."""
 
 
 class Spawned:
-    """A child of this process, seen as a `Child` is."""
+    """A child of this process, with the methods of `Child`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
@@ -96,23 +96,23 @@ class Spawned:
             os.killpg(self.pid, signal.SIGKILL)
 
     def end(self) -> End:
-        """How it ended; called once, after it did."""
+        """How it ended; called once, afterwards."""
         exit_status, cpu_s = self._waiter.wait()
         return End(exit_status, cpu_s, is_lost=exit_status == -signal.SIGKILL and not self._is_killed)
 
     def close(self) -> None:
-        """Kill the process if it has not ended, and free what it holds."""
+        """Kill the process if it has not ended, and free its resources."""
         self.kill()
         self._waiter.wait()
         self._waiter.close()
 
     def forget(self) -> None:
-        """Leave the process to the one that this process was forked from."""
+        """Leave the process to the one from which this process was forked."""
         self._waiter.close()
 
 
 class Waiter:
-    """Waits for a process in a thread, and has a descriptor that tells its end; no system call of Linux is needed."""
+    """Waits for a process in a thread, with a descriptor that shows its end; it needs no system call of Linux."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -126,12 +126,12 @@ class Waiter:
         return self._reader
 
     def wait(self) -> tuple[int, float]:
-        """Wait for the end of the process; its exit status and CPU seconds."""
+        """Wait for the end of the process; return its exit status and CPU seconds."""
         self._thread.join()
         return self._process.returncode, self._cpu_s
 
     def has_ended(self) -> bool:
-        """The process has ended."""
+        """Whether the process has ended."""
         return self._process.returncode is not None
 
     def close(self) -> None:

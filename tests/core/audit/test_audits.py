@@ -35,7 +35,7 @@ async def defects(cls, **options):
     return {finding.kind: finding for finding in audited.defects}
 
 
-async def test_nothing_is_found_in_a_right_environment():
+async def test_a_correct_environment_has_no_findings():
     assert await found(Sums) == {}
 
 
@@ -43,7 +43,7 @@ async def test_nothing_is_found_in_a_right_environment():
     "name",
     ["gsm8k:Gsm8k", "meetings:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"],
 )
-def test_nothing_is_found_in_the_examples(name, monkeypatch, capsys):
+def test_the_examples_have_no_findings(name, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert main(["audit", f"examples.{name}"]) == 0
     assert "nothing found" in capsys.readouterr().out
@@ -74,7 +74,7 @@ async def test_a_list_of_all_answers_that_scores_is_found():
     assert finding.sentence == ("mean rewards of policies that know nothing: all answers 1; expected at most 0.05")
 
 
-async def test_listing_may_earn_what_a_guess_would():
+async def test_a_list_of_answers_may_earn_as_much_as_a_guess():
     class Share(Sums):
         """Credit for the share of the reply that is the answer."""
 
@@ -111,7 +111,7 @@ async def test_a_gold_answer_that_is_not_accepted_is_found():
     assert (await defects(Nothing)).keys() == {"gold", "signal"}
 
 
-async def test_an_answer_that_no_reply_can_be_is_no_defect():
+async def test_an_answer_that_no_reply_can_give_is_not_a_defect():
     class State(Sums):
         """The answer is what tools should leave behind."""
 
@@ -196,7 +196,7 @@ async def test_an_answer_marked_in_the_prompt_is_a_leak_and_a_mention_a_note():
     assert not (await found(Extracts))["leak"].is_defect
 
 
-async def test_an_example_that_every_prompt_holds_is_no_leak():
+async def test_an_example_in_every_prompt_is_not_a_leak():
     class Examples(Sums):
         """All its prompts end in the same answered example."""
 
@@ -205,7 +205,7 @@ async def test_an_example_that_every_prompt_holds_is_no_leak():
     assert "leak" not in await found(Examples)
 
 
-def test_what_tools_said_is_searched_in_rollouts_that_are_given(tmp_path, monkeypatch, capsys):
+def test_tool_results_in_given_rollouts_are_searched(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     gsm8k = jsonl(ROOT / "examples" / "gsm8k.jsonl")
     told = [
@@ -228,7 +228,7 @@ def command(folder, *arguments):
 
 
 @pytest.mark.slow
-def test_tasks_that_another_process_makes_otherwise_are_found(tmp_path):
+def test_tasks_that_differ_in_another_process_are_found(tmp_path):
     (tmp_path / "drawn.py").write_text(
         "import random\n"
         "from gym_core import Environment, Task, user\n"
@@ -276,7 +276,7 @@ def test_all_members_of_a_mix_are_audited_by_one_command(tmp_path):
     assert "2 environments" in (tmp_path / "a.html").read_text()
 
 
-async def test_a_page_shows_what_was_said_and_runs_none_of_it():
+async def test_a_page_shows_replies_and_runs_none_of_them():
     class Anything(Sums):
         """Any tag is right."""
 

@@ -97,7 +97,7 @@ async def test_junk_that_scores_like_the_gold_reply_is_a_problem(is_taken, polic
     assert f"know nothing: {policy};" in finding.sentence
 
 
-async def test_a_verifier_that_cannot_make_up_its_mind_is_a_problem():
+async def test_a_verifier_with_two_verdicts_on_one_reply_is_a_problem():
     class Moody(Sums):
         """Gives another score to a reply that it has seen."""
 
@@ -163,7 +163,7 @@ async def test_a_gold_reply_that_breaks_is_a_problem():
 
 
 @pytest.mark.parametrize("audit", [check_environment, audit_environment])
-async def test_tool_names_must_be_what_servers_accept(audit):
+async def test_tool_names_must_be_accepted_by_servers(audit):
     class Dotted(Switch):
         """Has a tool with a name of its own."""
 

@@ -56,7 +56,7 @@ def test_check_finds_nothing_wrong_with_the_examples(name, capsys):
 
 
 @pytest.mark.usefixtures("at_root")
-def test_run_writes_rollouts_and_says_how_it_went(server, tmp_path, capsys):
+def test_run_writes_rollouts_and_prints_the_mean_reward(server, tmp_path, capsys):
     url, asked = server
     output = tmp_path / "rollouts.jsonl"
     options = ["--model", "m", "--base-url", url, "--limit", "2", "--samples", "2", "--output", str(output)]

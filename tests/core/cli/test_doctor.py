@@ -22,7 +22,7 @@ def facts(output: str) -> dict[str, str]:
     return {line[2:].split("  ")[0]: line[2:].split("  ", 1)[1].strip() for line in table.splitlines()}
 
 
-def test_the_doctor_says_what_works_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_reports_what_works_here(capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["doctor"])
     output = capsys.readouterr().out
     found = facts(output)
@@ -132,7 +132,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_extras_show_what_is_installed_of_them(site: Path) -> None:
+def test_extras_show_the_installed_versions(site: Path) -> None:
     install(site, "trl", "1.16.0")
     install(site, "transformers", "5.23.0")
     absent, trl = find_extras()

@@ -82,7 +82,7 @@ async def test_each_task_is_played_as_often_as_asked(env):
     assert Counter(rollout.task.answer for rollout in rollouts) == dict.fromkeys(range(5), 4)
 
 
-async def test_tasks_are_drawn_only_as_there_is_room(env):
+async def test_tasks_are_drawn_only_when_there_is_room(env):
     drawn = []
 
     def draw():
@@ -96,7 +96,7 @@ async def test_tasks_are_drawn_only_as_there_is_room(env):
     assert 3 <= len(drawn) <= 6
 
 
-async def test_others_play_on_while_a_rollout_is_looked_at(env):
+async def test_other_rollouts_go_on_while_one_is_consumed(env):
     rollouts = collect(env, slowly, tasks=tasks(9), concurrency=3)
     await anext(rollouts)
     await asyncio.sleep(0.02)
@@ -123,7 +123,7 @@ async def test_leaving_early_leaves_nothing_running(env):
     assert others_running() == 0
 
 
-async def test_a_break_leaves_nothing_running_either(env):
+async def test_breaking_out_of_the_loop_leaves_nothing_running(env):
     async for _ in collect(env, slowly, concurrency=8):
         break
     for _ in range(50):  # the event loop closes the generator

@@ -113,7 +113,7 @@ def test_a_function_is_called_with_the_arguments(module):
         ),
     ],
 )
-def test_a_name_that_finds_no_environment_is_explained(module, spec, sentence):
+def test_an_unknown_environment_is_explained(module, spec, sentence):
     with pytest.raises(EnvironmentSpecError) as raised:
         load_environment(spec)
     assert str(raised.value) == sentence
@@ -160,7 +160,7 @@ def test_a_weighted_mix_ends_with_the_first_environment_that_has_no_task_left():
     assert len(drawn) < 30
 
 
-def test_a_list_follows_one_environment_with_the_next():
+def test_a_list_plays_one_environment_after_the_other():
     assert names(mix([Three, Five])) == ["Three"] * 3 + ["Five"] * 5
 
 
@@ -216,7 +216,7 @@ def test_a_wrong_mix_is_explained(environments, sentence):
 # as_environment
 
 
-def test_one_environment_is_taken_as_it_is_and_a_list_becomes_a_mix():
+def test_one_environment_stays_itself_and_a_list_becomes_a_mix():
     env = mix([Three, Five])
     assert as_environment(Three) is Three
     assert as_environment(env) is env
@@ -224,7 +224,7 @@ def test_one_environment_is_taken_as_it_is_and_a_list_becomes_a_mix():
 
 
 @pytest.mark.parametrize("wrong", ["Three", 3, None, Three(Task([]))], ids=["text", "number", "None", "instance"])
-def test_anything_else_is_no_environment(wrong):
+def test_anything_else_is_refused(wrong):
     with pytest.raises(EnvironmentSpecError) as raised:
         as_environment(wrong)
     assert str(raised.value) == f"expected an environment or a list of them, not {wrong!r}"

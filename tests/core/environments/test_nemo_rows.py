@@ -185,7 +185,7 @@ def test_a_malformed_request_is_explained(params, sentence):
     assert str(raised.value) == sentence
 
 
-def test_content_of_no_known_form_is_explained():
+def test_content_in_an_unknown_form_is_explained():
     with pytest.raises(
         TaskError, match=r"an input item lacks .*, or has it in the wrong form: {'role': 'user', 'content': None}"
     ):

@@ -27,7 +27,7 @@ def test_a_line_by_hand_needs_only_reward_and_output(path):
     assert read(path, {"reward": 1, "output": [ASKED, SAID]}) == Rollout(1.0, [user("2+2?"), assistant("4")])
 
 
-def test_fields_that_are_not_known_are_kept(path):
+def test_unknown_fields_are_kept(path):
     rollout = read(path, {"reward": 1.0, "output": [ASKED, SAID], "model": "m", "extra": {"run": 3}})
     assert rollout.extra == {"model": "m", "run": 3}
     assert read(path, json.loads(rollout.to_json())) == rollout
@@ -52,7 +52,7 @@ def test_a_call_without_an_id_gets_one(path):
     assert [call["id"] for call in rollout.output[1]["tool_calls"]] == ["call_1_0", "call_1_1"]
 
 
-def test_fields_of_a_message_that_are_null_are_as_if_they_were_not_there(path):
+def test_null_fields_of_a_message_are_ignored(path):
     said = {**SAID, "tool_calls": None, "reasoning_content": None, "name": None}
     assert read(path, {"reward": 1.0, "output": [ASKED, said]}).output == [user("2+2?"), assistant("4")]
 
@@ -125,7 +125,7 @@ def test_a_line_without_a_reward_has_an_error(path):
         ),
     ],
 )
-def test_a_line_that_is_no_rollout_is_named_with_what_is_wrong(path, row, problem):
+def test_a_line_that_is_not_a_rollout_is_named_with_the_reason(path, row, problem):
     write_rollouts(path, [Rollout(1.0, [user("q")])])
     with path.open("a", encoding="utf-8") as file:
         file.write("\n" + json.dumps(row) + "\n")
@@ -137,7 +137,7 @@ def test_a_line_that_is_no_rollout_is_named_with_what_is_wrong(path, row, proble
 
 
 @pytest.mark.parametrize("line", ["[", "reward,output", '{"reward": NaN, "output": []}', "{'reward': 1, 'output': []}"])
-def test_a_line_that_is_no_json_is_named(path, line):
+def test_a_line_that_is_not_json_is_named(path, line):
     path.write_text(f"{line}\n")
     with pytest.raises(TaskError, match=r"rollouts.jsonl:1: not JSON \(.*\); expected one rollout per line"):
         list(read_rollouts(path))
@@ -159,7 +159,7 @@ def test_a_torn_line_costs_itself_only_wherever_it_was_torn(path, caplog):
         assert record.getMessage().startswith(f"{path}:2: the line is torn (")
 
 
-def test_a_line_that_only_lacks_its_end_is_not_lost(path):
+def test_a_line_without_a_line_break_is_not_lost(path):
     said = [Rollout(1.0, [user("a")]), Rollout(0.0, [user("b")])]
     write_rollouts(path, said[:1])
     os.truncate(path, path.stat().st_size - 1)
@@ -167,7 +167,7 @@ def test_a_line_that_only_lacks_its_end_is_not_lost(path):
     assert list(read_rollouts(path)) == said
 
 
-def test_a_byte_order_mark_is_no_error(path):
+def test_a_byte_order_mark_is_not_an_error(path):
     path.write_text("\ufeff\n" + Rollout(1.0, [user("q")]).to_json() + "\n", encoding="utf-8")
     assert list(read_rollouts(path)) == [Rollout(1.0, [user("q")])]
 

@@ -44,7 +44,7 @@ def path(tmp_path) -> Path:
     return tmp_path / "rollouts.jsonl"
 
 
-def test_what_is_written_is_strict_json_whatever_the_task_holds():
+def test_rollouts_are_strict_json_whatever_the_task_holds():
     def refuse(text: str) -> None:
         raise ValueError(text)
 
@@ -55,7 +55,7 @@ def test_what_is_written_is_strict_json_whatever_the_task_holds():
     assert row["task"]["answer"] == "Infinity"
 
 
-def test_what_is_written_is_read_back_equal(path):
+def test_rollouts_are_read_back_equal(path):
     write_rollouts(path, ROLLOUTS)
     assert list(read_rollouts(path)) == ROLLOUTS
     assert len(path.read_text(encoding="utf-8").split("\n")) == len(ROLLOUTS) + 1

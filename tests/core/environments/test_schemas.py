@@ -481,7 +481,7 @@ NO_SCHEMA = (
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_an_author_reads_what_is_missing(function, sentence):
+def test_the_author_is_told_what_is_missing(function, sentence):
     with pytest.raises(EnvironmentSpecError) as raised:
         Tool.from_function(function)
     assert str(raised.value) == sentence

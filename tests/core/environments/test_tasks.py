@@ -62,7 +62,7 @@ def test_ids_are_stable():
     assert task.id == Task([user("é\ud800")], answer={"a": 2, "b": 1}, info={"x": [1]}).id == "3f79f1c7ea9e"
 
 
-def test_ids_are_distinct_where_tasks_are():
+def test_different_tasks_have_different_ids():
     tasks = [Task([user("q")]), Task([user("r")]), Task([system("q")]), Task([user("q")], 1), Task([user("q")], "1")]
     tasks += [Task([user("q")], info={"a": 1}), Task([]), *(Task([], number) for number in range(1000))]
     assert len({task.id for task in tasks}) == len(tasks)
@@ -141,7 +141,7 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path, line):
         list(jsonl(path))
 
 
-def test_empty_lines_windows_line_ends_and_a_byte_order_mark_are_no_errors(tmp_path):
+def test_empty_lines_windows_line_ends_and_a_byte_order_mark_are_not_errors(tmp_path):
     path = tmp_path / "tasks.jsonl"
     path.write_bytes('\ufeff{"prompt": "é"}\r\n\r\n   \n{"prompt": "\u2028"}\r\n'.encode())
     assert [task.prompt for task in jsonl(path)] == [[user("é")], [user("\u2028")]]

@@ -86,7 +86,7 @@ async def test_defaults_are_the_functions_own():
     ],
     ids=lambda value: value[:30],
 )
-async def test_the_model_reads_what_would_be_right(arguments, sentence):
+async def test_the_model_is_told_what_would_be_right(arguments, sentence):
     assert await refusal(FORECAST, arguments) == INVALID + sentence
 
 
@@ -105,7 +105,7 @@ async def test_a_tool_without_arguments_says_so():
     )
 
 
-async def test_arguments_may_be_named_like_what_pydantic_uses():
+async def test_arguments_may_have_names_that_pydantic_uses():
     def odd(
         schema: int, json: str, copy: bool, self_: int, model_config: str, validate: int, cls: int, owner: int
     ) -> Any:
@@ -178,7 +178,7 @@ async def test_arguments_with_a_default_are_not_required():
     ],
     ids=repr,
 )
-async def test_text_is_shown_as_it_is_and_all_else_as_json(result, shown):
+async def test_text_is_shown_as_it_is_and_anything_else_as_json(result, shown):
     def answer() -> Any:
         """Answer."""
         return result
@@ -272,7 +272,7 @@ async def test_a_schema_without_parameters_takes_none():
         ),
     ],
 )
-async def test_the_model_reads_where_the_schema_is_not_met(arguments, sentence):
+async def test_the_model_is_told_where_the_schema_is_not_met(arguments, sentence):
     assert await refusal(Tool.from_schema(BOOKING, echo), arguments) == f"invalid arguments for 'book': {sentence}"
 
 
@@ -296,7 +296,7 @@ async def test_deep_nesting_is_refused_by_a_schema_too():
         ({"name": "f", "parameters": []}, "the parameters of tool 'f' are not a JSON schema: "),
     ],
 )
-def test_an_author_reads_what_is_wrong_with_a_schema(schema, sentence):
+def test_the_author_is_told_what_is_wrong_with_a_schema(schema, sentence):
     with pytest.raises(EnvironmentSpecError) as raised:
         Tool.from_schema(schema, echo)
     assert str(raised.value).startswith(sentence)
@@ -358,7 +358,7 @@ def test_tools_are_the_marked_methods_in_order_parents_first():
     assert list(Environment(TASK).tools) == []
 
 
-async def test_a_tool_overridden_in_a_subclass_is_the_subclass_own():
+async def test_a_subclass_can_override_a_tool():
     assert await Child(TASK).tools["first"]("") == "child"
     assert Child(TASK).tools["first"].schema["function"]["description"] == "Be the child's first."
     assert await Parent(TASK).tools["first"]("") == "parent"

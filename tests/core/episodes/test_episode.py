@@ -277,7 +277,7 @@ async def test_an_episode_without_any_opening_is_broken():
 
 
 @pytest.mark.parametrize("returned", ["Hello", 3, [user("a"), "b"], [{"role": "user"}]], ids=repr)
-async def test_an_opening_that_is_no_messages_breaks_the_episode(returned):
+async def test_an_opening_without_messages_breaks_the_episode(returned):
     class Wrong(Recorder):
         def setup(self):
             return returned
@@ -302,7 +302,7 @@ async def test_done_in_setup_ends_the_episode_before_the_first_turn():
 # tools
 
 
-async def test_every_call_is_answered_in_order_with_what_would_be_right():
+async def test_every_call_is_answered_in_order_with_advice():
     class Impatient(Recorder):
         tool_timeout_s = 0.01
 
@@ -356,7 +356,7 @@ async def test_any_other_exception_of_a_tool_breaks_the_episode():
     assert environment.log == ["setup", "close"]
 
 
-async def test_a_time_out_of_the_tools_own_breaks_the_episode():
+async def test_a_timeout_inside_the_tool_breaks_the_episode():
     class Flaky(Recorder):
         @tool
         async def ask(self) -> str:
@@ -412,7 +412,7 @@ async def test_respond_may_say_a_last_word():
     assert (played.reward, played.turns) == (1.0, 1)
 
 
-async def test_a_response_that_is_no_message_breaks_the_episode():
+async def test_a_response_that_is_not_a_message_breaks_the_episode():
     class Wrong(Recorder):
         def respond(self, message):
             return "more"
@@ -462,7 +462,7 @@ async def test_any_other_verdict_is_a_failure(verdict):
     assert played.error == RolloutError("verify", f"'reward' of a score must be a finite number, not {verdict!r}")
 
 
-async def test_verify_reads_all_that_happened():
+async def test_verify_can_read_everything_that_happened():
     class Judge(Recorder):
         def verify(self, rollout):
             self.read = rollout
@@ -481,7 +481,7 @@ async def test_verify_reads_all_that_happened():
 @pytest.mark.parametrize("kind", ["setup", "respond", "verify"])
 @pytest.mark.parametrize("later", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("error", [ValueError("broken"), ToolError("broken")], ids=["ValueError", "ToolError"])
-async def test_what_escapes_a_hook_breaks_the_episode(kind, later, error):
+async def test_an_exception_in_a_hook_breaks_the_episode(kind, later, error):
     def hook(self, *_):
         raise error
 
@@ -572,7 +572,7 @@ async def test_an_interrupt_from_the_keyboard_escapes_and_closes():
     assert environment.log[-1] == "close"
 
 
-def test_closing_the_coroutine_of_an_episode_is_no_failure_of_its_hook():
+def test_closing_the_coroutine_of_an_episode_is_not_a_failure_of_its_hook():
     class Pending:
         def __await__(self):
             yield
@@ -674,7 +674,7 @@ async def test_an_environment_that_breaks_in_close_keeps_its_reward():
     assert played.error == RolloutError("close", "OSError: stuck")
 
 
-async def test_the_first_failure_is_the_one_that_is_kept():
+async def test_the_first_failure_is_kept():
     class Hopeless(Recorder):
         def setup(self):
             raise ValueError("first")
@@ -709,7 +709,7 @@ async def test_a_policy_that_fails_gives_an_unscored_rollout(error):
 
 
 @pytest.mark.parametrize("reply", [None, "text", assistant("yes")], ids=["None", "text", "message"])
-async def test_a_policy_that_returns_no_completion_gives_an_unscored_rollout(reply):
+async def test_a_policy_without_a_completion_gives_an_unscored_rollout(reply):
     async def policy(messages, tools):
         return reply
 
@@ -719,7 +719,7 @@ async def test_a_policy_that_returns_no_completion_gives_an_unscored_rollout(rep
 
 
 @pytest.mark.parametrize("kind", ["setup", "respond", "verify", "policy", "tool", "close"])
-async def test_a_cancelled_thing_that_a_hook_waits_for_is_a_failure_too(kind):
+async def test_a_cancelled_dependency_of_a_hook_is_a_failure_too(kind):
     async def hook(self, *_):
         waited_for = asyncio.ensure_future(asyncio.sleep(60))
         waited_for.cancel()
@@ -799,7 +799,7 @@ async def test_a_hook_that_blocks_the_loop_past_the_time_is_noticed(kind):
     assert (played.reward, played.stop_reason, played.error) == (None, "timeout", OUT_OF_TIME)
 
 
-async def test_the_time_runs_from_the_opening_on():
+async def test_the_time_limit_counts_from_the_opening():
     class Short(Recorder):
         timeout_s = 0.1
 
@@ -988,7 +988,7 @@ def put_answer(content: str):
     return {"role": "tool", "tool_call_id": "c0", "content": content}
 
 
-async def test_a_conversation_is_scored_without_playing_where_nothing_answers():
+async def test_a_conversation_without_tools_or_user_turns_is_scored_without_replay():
     class Exam(Environment):
         def verify(self, rollout):
             return rollout.last_reply == self.task.answer
@@ -1052,7 +1052,7 @@ async def test_a_replay_may_go_on_after_the_conversation_but_not_end_before_it(p
         assert scored.error == RolloutError("replay", said)
 
 
-async def test_what_the_policy_says_after_the_end_is_no_difference():
+async def test_messages_of_the_policy_after_the_end_make_no_difference():
     stopped = {"role": "tool", "tool_call_id": "c0", "content": "bye"}
     scored = await verify(Recorder(TASK), [user("Go."), calls("stop"), stopped, assistant("yes")])
     assert (scored.reward, scored.error) == (1.0, None)
@@ -1074,13 +1074,13 @@ async def test_a_conversation_must_begin_with_what_setup_opens_with():
 
 
 @pytest.mark.parametrize("calls", [None, 5, ["x"], [{"function": None}]], ids=repr)
-async def test_a_conversation_that_is_none_breaks_its_replay_only(calls):
+async def test_an_invalid_conversation_breaks_only_its_own_replay(calls):
     messages = [user("Go."), {"role": "assistant", "content": "yes", "tool_calls": calls}]
     scored = await verify(Recorder(TASK), messages)
     assert (scored.reward is None) == (scored.error is not None) == (calls is not None)
 
 
-async def test_answers_about_errors_are_no_refusals():
+async def test_answers_about_errors_are_not_refusals():
     class Linter(Shelf):
         @tool
         def put(self, book: str) -> str:
@@ -1095,7 +1095,7 @@ async def test_answers_about_errors_are_no_refusals():
     assert (await verify(Linter(TASK), messages)).error.kind == "replay"
 
 
-async def test_refusals_may_be_worded_otherwise():
+async def test_refusals_may_have_other_words():
     messages = [user("Go."), calls("missing"), put_answer("{'error': 'no such tool'}"), assistant("Done.")]
     assert (await verify(Shelf(TASK), messages)).reward == 0.0
 
@@ -1144,7 +1144,7 @@ async def test_scoring_closes_the_environment_when_setup_fails():
     ],
     ids=repr,
 )
-async def test_a_policy_that_writes_something_else_than_a_turn_gives_an_unscored_rollout(message):
+async def test_a_policy_that_writes_anything_but_a_turn_gives_an_unscored_rollout(message):
     async def policy(messages, tools):
         return Completion(message)
 

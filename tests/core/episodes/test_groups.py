@@ -84,7 +84,7 @@ async def test_rollouts_of_a_task_are_judged_together_and_keep_their_places():
     assert [verdict.output for verdict in judged] == [before.output for before in played]
 
 
-async def test_a_rollout_without_reward_is_in_no_group():
+async def test_a_rollout_without_a_reward_is_left_out_of_its_group():
     lost = Rollout(None, [], error=RolloutError("verify", "?"), task=Brief.tasks[0])
     judged = await verify_groups(Brief, [lost, rollout(Brief.tasks[0], "aa")])
     assert judged[0] is lost

@@ -56,7 +56,7 @@ def test_threads_that_submit_first_at_the_same_time_share_one_loop():
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
-def test_it_goes_on_where_a_background_task_ends_the_program(error, caplog):
+def test_the_loop_survives_a_background_task_that_exits(error, caplog):
     async def die():
         raise error
 
@@ -72,14 +72,14 @@ def test_it_goes_on_where_a_background_task_ends_the_program(error, caplog):
     assert f"{type(error).__name__} has reached the event loop of the episodes" in caplog.text
 
 
-def test_it_goes_on_when_somebody_stops_it(caplog):
+def test_the_loop_survives_being_stopped(caplog):
     loop = run(where())
     loop.call_soon_threadsafe(loop.stop)
     assert run(where()) is loop
     assert "something has stopped the event loop" in caplog.text
 
 
-def test_whoever_waits_on_a_loop_that_is_closed_hears_of_it_and_the_next_gets_another(monkeypatch):
+def test_closing_the_loop_fails_its_waiters_and_the_next_caller_gets_a_new_loop(monkeypatch):
     loop = run(where())
     waiting = submit(never(asyncio.Event()))
     monkeypatch.setattr(loop, "run_forever", loop.close)  # a loop can only be closed while it does not run
@@ -90,7 +90,7 @@ def test_whoever_waits_on_a_loop_that_is_closed_hears_of_it_and_the_next_gets_an
     assert reward_of(Echo) == 1.0
 
 
-def test_a_hook_that_would_wait_for_its_own_loop_is_told_so():
+def test_a_hook_that_would_wait_for_its_own_loop_is_refused():
     class Waits(Echo):
         def verify(self, rollout):
             return run(asyncio.sleep(0, 1.0))
@@ -99,7 +99,7 @@ def test_a_hook_that_would_wait_for_its_own_loop_is_told_so():
     assert rollout.error.message == "hooks and tools must await instead: waiting here would stop every episode"
 
 
-def test_a_fork_gets_a_loop_of_its_own_also_while_others_submit():
+def test_a_fork_gets_its_own_loop_even_while_others_submit():
     code = """
         import asyncio, os, threading, warnings
         from gym_core.episodes import run

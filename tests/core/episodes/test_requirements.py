@@ -93,18 +93,18 @@ ALL = [
 
 
 @pytest.mark.parametrize(("env", "expected"), ALL, ids=[env.name for env, _ in ALL])
-def test_a_class_an_instance_a_factory_and_a_mix_need_what_the_hooks_say(env, expected):
+def test_needs_are_found_for_a_class_an_instance_a_factory_and_a_mix(env, expected):
     assert needs(env(env.tasks[0])) == needs(Factory(env)) == needs(mix([env])) == expected
     if env is not Stand:  # whose class can't know
         assert needs(env) == expected
 
 
-def test_a_mix_needs_what_any_of_its_environments_does():
+def test_a_mix_needs_whatever_any_member_needs():
     assert needs(mix([Plain, Shop, Opens])) == Needs(tools=True, opening=True)
     assert needs(mix([Factory(Talk), Ranks])) == Needs(user_turns=True, group_verdicts=True)
 
 
-def test_nothing_runs_to_find_out():
+def test_no_hook_runs_to_find_needs():
     class Touchy(Opens):
         def setup(self):
             raise AssertionError("setup ran")
@@ -118,7 +118,7 @@ def test_a_class_without_tasks_or_that_cannot_be_made_still_has_its_hooks():
     assert needs(Factory(Unmade)) == Needs()
 
 
-def test_an_open_episode_tells_what_setup_has_made():
+def test_an_open_episode_knows_what_setup_has_made():
     class Greets(Plain):
         def setup(self):
             return [system("Be brief."), *self.task.prompt]

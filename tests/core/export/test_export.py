@@ -62,7 +62,7 @@ BROKEN = played(None, "broken", error=RolloutError("tool", "KeyError"), stop_rea
 CUT = [played(1.0, "cut off", stop_reason="length"), played(1.0, "out of turns", stop_reason="max_turns")]
 
 
-def test_rollouts_that_are_unscored_or_truncated_never_enter_unasked():
+def test_unscored_and_truncated_rollouts_are_left_out_by_default():
     rollouts = [BROKEN, *CUT, played(math.nan, "nan"), played(1.0, "right"), played(0.0, "wrong")]
     for export in (sft_rows, preference_pairs, kto_rows):
         rows = export(rollouts)
@@ -71,21 +71,21 @@ def test_rollouts_that_are_unscored_or_truncated_never_enter_unasked():
         assert not any(word in json.dumps(rows) for word in ("broken", "nan", "cut off", "out of turns"))
 
 
-def test_truncated_rollouts_enter_when_asked_and_unscored_ones_never():
+def test_truncated_rollouts_are_used_on_request_and_unscored_ones_never():
     rollouts = [BROKEN, *CUT, played(0.0, "wrong")]
     assert replies(sft_rows(rollouts, keep_truncated=True)) == ["cut off", "out of turns"]
     assert len(kto_rows(rollouts, keep_truncated=True)) == 3
     assert len(preference_pairs(rollouts, keep_truncated=True)) == 1
 
 
-def test_only_the_rewards_that_are_asked_for_enter():
+def test_only_rollouts_with_the_requested_reward_are_used():
     rollouts = [played(reward, f"said {reward}") for reward in (1.0, 0.6, 0.5, -3.0)]
     assert replies(sft_rows(rollouts)) == ["said 1.0"]
     assert replies(sft_rows(rollouts, min_reward=0.5)) == ["said 1.0", "said 0.6", "said 0.5"]
     assert sft_rows(rollouts, min_reward=0.5).dropped == {"its reward is below 0.5": 1}
 
 
-def test_the_best_of_each_task_enter_in_their_order():
+def test_the_best_rollouts_of_each_task_are_used_in_their_order():
     rollouts = [
         played(reward, f"{task} {i}", task=task) for task in "ab" for i, reward in enumerate([0.5, 1.0, 0.7, 1.0])
     ]
@@ -106,7 +106,7 @@ def test_tasks_with_one_opening_are_told_apart_by_their_names():
     assert pair["gym_task"] == "secret 3"
 
 
-def test_what_says_the_same_enters_once_whatever_the_ids_and_the_spelling_of_its_calls():
+def test_duplicates_are_used_once_whatever_the_ids_and_spelling_of_their_calls():
     first = played(1.0, calls(id="a"), answers("x", id="a"), "done")
     again = played(1.0, calls('{"at":"x"}', id="b"), answers("x", id="b"), "done")
     other = played(1.0, calls('{"at": "y"}'), answers("x"), "done")
@@ -117,14 +117,14 @@ def test_what_says_the_same_enters_once_whatever_the_ids_and_the_spelling_of_its
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", "5", "", '{"at": NaN}', '{"at": -Infinity}', "[" * 5000, '"x"'])
-def test_calls_that_are_no_json_objects_enter_as_tokens_only(arguments):
+def test_calls_without_json_objects_are_used_only_as_tokens(arguments):
     track = TokenTrack(prompt_ids=[1], completion_ids=[2], mask=[1], logprobs=[0.0])
     malformed = played(1.0, calls(arguments), answers("no"), "sorry", tokens=track)
     assert sft_rows([malformed]).dropped == {"the arguments of a call are not a JSON object": 1}
     assert len(sft_rows([malformed], "tokens")) == 1
 
 
-def test_a_conversation_in_which_the_assistant_says_nothing_is_left_out():
+def test_a_conversation_without_assistant_text_is_left_out():
     assert sft_rows([played(1.0)]).dropped == {"the assistant wrote nothing": 1}
     assert kto_rows([played(1.0)]).dropped == {"the assistant wrote nothing": 1}
     shots = [user("1+1"), assistant("2"), user("2+2")]
@@ -240,7 +240,7 @@ def test_a_pair_is_two_turns_after_the_same_conversation():
     assert pair["tools"] == json.dumps(TOOLS)
 
 
-def test_what_comes_after_the_point_where_two_rollouts_part_is_in_no_row():
+def test_nothing_after_the_point_where_two_rollouts_part_is_in_a_row():
     guess = played(1.0, "4", user("lower"), "2")
     other = played(0.0, "5", user("lower"), "1")
     (pair,) = preference_pairs([guess, other])
@@ -282,7 +282,7 @@ def test_rollouts_of_different_tasks_or_tools_make_no_pair():
     assert preference_pairs([played(1.0, "a", tools=TOOLS), played(0.0, "b")]) == []
 
 
-def test_turns_of_the_opening_are_nobody_s_to_train_on():
+def test_turns_of_the_opening_are_not_trained_on():
     shots = [user("1+1"), assistant("2"), user("2+2")]
     rollouts = [played(1.0, "4", opening=shots), played(0.0, "5", opening=shots)]
     by_hand = [replace(one, turns=0, task=Task([])) for one in rollouts]
@@ -347,7 +347,7 @@ def test_no_pair_contradicts_another_and_each_is_one_turn_of_a_rollout(plan):
 # The card, and files
 
 
-def test_the_card_counts_what_entered_and_what_did_not_and_says_how_to_train():
+def test_the_card_counts_used_and_dropped_rollouts_and_says_how_to_train():
     rows = sft_rows(
         [BROKEN, *CUT, played(1.0, "a"), played(0.5, "b"), played(0.5, "c"), played(0.0, "d")], min_reward=0.5
     )

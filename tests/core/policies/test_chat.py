@@ -208,7 +208,7 @@ async def test_content_in_parts_is_read_as_text_and_thought():
         assert (await ask(server)).message == {**assistant("4"), "reasoning_content": "2 and 2"}
 
 
-async def test_a_refusal_is_what_the_model_said():
+async def test_a_refusal_becomes_the_content():
     async with Server([completion(refusal="I can't help with that.")]) as server:
         assert (await ask(server)).message == assistant("I can't help with that.")
 
@@ -217,7 +217,7 @@ async def test_a_refusal_is_what_the_model_said():
     "answer",
     [{"choices": [{}]}, {"choices": [{"message": "hi"}]}, completion(content=4)[1], completion(tool_calls=[{}])[1], []],
 )
-async def test_an_answer_that_is_no_completion_is_an_error(answer):
+async def test_an_answer_that_is_not_a_completion_is_an_error(answer):
     async with Server([(200, answer)]) as server:
         with pytest.raises(PolicyError, match=r"is not a chat completion|can't be read"):
             await ask(server)
@@ -258,13 +258,13 @@ async def test_a_full_context_is_a_truncation_in_the_words_of_every_server(answe
 
 
 @pytest.mark.parametrize("message", ["unknown field max_token", "temperature is too large", "invalid image: too big"])
-async def test_another_refusal_is_no_truncation(message):
+async def test_any_other_refusal_is_not_a_truncation(message):
     async with Server([(400, {"error": {"message": message}})]) as server:
         with pytest.raises(PolicyError, match=message):
             await ask(server)
 
 
-async def test_messages_that_are_no_json_are_an_error():
+async def test_messages_that_are_not_json_are_an_error():
     async with Server([]) as server, ChatPolicy("m", base_url=server.url) as policy:
         with pytest.raises(PolicyError, match="the request can't be written as JSON: Object of type object is not"):
             await policy([user([{"type": "image", "image": object()}])], [])

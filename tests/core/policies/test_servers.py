@@ -132,7 +132,7 @@ async def test_an_attempt_ends_in_time_though_its_answer_drips():
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-async def test_what_may_pass_is_tried_again(status, monkeypatch):
+async def test_temporary_failures_are_retried(status, monkeypatch):
     monkeypatch.setattr(servers, "BACKOFF_S", 0.001)
     with serving(lambda n: ok(n) if n > 2 else (status, {}, b"no")) as (url, asked):
         client = Servers([url], max_retries=2)
@@ -152,7 +152,7 @@ async def test_what_may_pass_is_tried_again(status, monkeypatch):
         ({"retry-after-ms": "200"}, 0.2),
     ],
 )
-async def test_a_server_says_when_to_try_again_but_not_for_ever(header, least_s, monkeypatch):
+async def test_a_server_says_when_to_retry_within_bounds(header, least_s, monkeypatch):
     monkeypatch.setattr(servers, "BACKOFF_S", 50.0)
     monkeypatch.setattr(refusals, "LONGEST_WAIT_S", 0.3)
     with serving(lambda n: ok(n) if n > 1 else (429, header, b"busy")) as (url, _):
@@ -246,7 +246,7 @@ async def test_a_cancelled_request_leaves_the_client_as_it_was():
         await client.close()
 
 
-async def test_a_request_that_is_no_json_is_an_error():
+async def test_a_request_that_is_not_json_is_an_error():
     client = Servers(["http://127.0.0.1:9"])
     with pytest.raises(PolicyError, match="can't be written as JSON"):
         await client.ask("/x", {"temperature": float("nan")}, json.dumps)

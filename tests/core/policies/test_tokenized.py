@@ -87,7 +87,7 @@ def shown(track):
     return told
 
 
-async def test_only_what_was_sampled_is_unmasked_over_tools_and_user_turns():
+async def test_only_sampled_tokens_are_unmasked_over_tools_and_user_turns():
     call = '<call>add {"a": 1, "b": 2}</call>'
     engine = Engine(f"{call}<eos>", "3<eos>", f"{call}{call}<eos>", "bye<eos>")
     played = await play(engine)
@@ -166,7 +166,7 @@ async def test_a_turn_without_room_is_not_asked_for():
     assert shown(played.tokens) == "a<eos>"
 
 
-async def test_the_engine_is_asked_for_what_is_left():
+async def test_the_engine_is_asked_for_the_remaining_tokens():
     engine = Engine("a<eos>", "bye<eos>")
     await play(engine, max_tokens=30, max_turn_tokens=25)
     assert engine.asked == [25, 30 - len(encode("a<eos><user>go on<assistant>"))]
@@ -185,7 +185,7 @@ async def test_an_engine_whose_context_is_full_ends_the_rollout_for_its_length()
     assert (played.stop_reason, shown(played.tokens)) == ("length", "and th")
 
 
-async def test_an_engine_that_can_go_no_further_ends_the_rollout_and_what_was_played_counts():
+async def test_an_engine_that_can_go_no_further_ends_the_rollout_and_keeps_its_turns():
     class Full(Engine):
         async def __call__(self, prompt_ids, /, *, max_tokens):
             if self.prompts:

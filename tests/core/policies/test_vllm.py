@@ -188,7 +188,7 @@ async def test_sampling_is_passed_on_and_requests_have_seeds_of_their_own():
     assert unseeded["seed"] is None
 
 
-def test_what_the_policy_sets_itself_cannot_be_sampling():
+def test_fields_that_the_policy_sets_cannot_be_in_sampling():
     with pytest.raises(PolicyError, match="`sampling` can't have max_tokens, n: the policy sets them"):
         VLLMPolicy("http://x", sampling={"max_tokens": 5, "n": 2})
 
@@ -221,7 +221,7 @@ TRANSIENT = [error(429, "busy"), error(500, "out of memory"), error(503, "loadin
 
 
 @pytest.mark.parametrize("failure", range(len(TRANSIENT)))
-async def test_what_passes_is_tried_again(failure):
+async def test_temporary_failures_of_vllm_are_retried(failure):
     async with Server([TRANSIENT[failure], [5]]) as server:
         assert (await ask(server, max_retries=1)).ids == [5]
     assert len(server.requests) == 2
@@ -238,7 +238,7 @@ async def test_an_answer_that_takes_too_long_is_tried_again():
         assert (await ask(server, timeout_s=0.2)).ids == [5]
 
 
-async def test_what_does_not_pass_is_an_error():
+async def test_permanent_failures_are_errors():
     async with Server([error(429, "busy"), error(500, "out of memory")]) as server:
         with pytest.raises(PolicyError, match=r"/v1/completions failed, the last of 2 attempts: 500 .*out of memory"):
             await ask(server, max_retries=1)
@@ -281,13 +281,13 @@ async def test_a_server_without_token_ids_is_named():
 
 
 @pytest.mark.parametrize("answer", [web.Response(text="<html>"), web.json_response({}), odd(logprobs=None)])
-async def test_an_answer_that_is_no_completion_is_an_error(answer):
+async def test_an_answer_that_is_not_a_completion_is_an_error(answer):
     async with Server([answer]) as server:
         with pytest.raises(PolicyError, match="/v1/completions gave an answer that can't be read"):
             await ask(server)
 
 
-async def test_no_more_is_asked_for_than_fits_the_context():
+async def test_the_request_fits_the_context():
     async with Server([list(range(20))], context=10) as server:
         sampled = await ask(server, max_tokens=500)
     assert (len(sampled.ids), sampled.finish_reason) == (8, "length")

@@ -13,7 +13,7 @@ from gym_core.processes import Docker, Sandbox
 IMAGE = os.environ.get("GYM_DOCKER_IMAGE", "")
 
 
-async def test_a_program_that_is_not_there_is_no_fault_of_the_code():
+async def test_the_code_is_not_to_blame_for_a_missing_program():
     sandbox = Sandbox(isolation=Docker("python:3.12-slim", program="no-such-docker"), size=1)
     with pytest.raises(WorkerLostError, match="no-such-docker can't be started"):
         await sandbox.run("print(1)")
@@ -84,7 +84,7 @@ except OSError:
         with pytest.raises(asyncio.CancelledError):
             await running
 
-    async def test_an_image_that_is_not_there_is_no_fault_of_the_code(self):
+    async def test_the_code_is_not_to_blame_for_a_missing_image(self):
         sandbox = Sandbox(isolation=Docker("gym-adapters-no-such-image"), size=1)
         with pytest.raises(WorkerLostError, match=r"could not run the code: .*no-such-image"):
             await sandbox.run("print(1)")

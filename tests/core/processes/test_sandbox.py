@@ -81,7 +81,7 @@ async def test_a_program_reads_prints_and_ends(sandbox: Sandbox) -> None:
     assert ran.ok
 
 
-async def test_an_exception_is_told_with_the_programs_own_lines(sandbox: Sandbox) -> None:
+async def test_an_exception_is_reported_with_the_programs_own_lines(sandbox: Sandbox) -> None:
     ran = await sandbox.run("def f():\n    raise KeyError(1)\nf()")
     assert (ran.exit_status, ran.limit, ran.ok) == (1, None, False)
     assert ran.stderr.startswith('Traceback (most recent call last):\n  File "main.py", line 3, in <module>')
@@ -105,7 +105,7 @@ async def test_a_program_ends_by_its_own_status(sandbox: Sandbox, code: str, exi
     assert (ran.exit_status, ran.limit) == (exit_status, None)
 
 
-async def test_what_is_written_at_exit_and_by_threads_is_not_lost(sandbox: Sandbox) -> None:
+async def test_output_at_exit_and_from_threads_is_not_lost(sandbox: Sandbox) -> None:
     code = "import atexit, threading, time\natexit.register(print, 'bye')\n"
     code += "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()"
     assert await lines(sandbox, code) == ["thread", "bye"]
@@ -254,7 +254,7 @@ async def test_output_is_limited_while_it_is_produced(sandbox: Sandbox, stream: 
     assert time.monotonic() - started_s < 5
 
 
-async def test_as_much_output_as_is_allowed_is_no_limit_met(sandbox: Sandbox) -> None:
+async def test_output_up_to_the_limit_is_allowed(sandbox: Sandbox) -> None:
     ran = await sandbox.run("print('x' * 99)", output_bytes=100)
     assert (len(ran.stdout), ran.ok) == (100, True)
     ran = await sandbox.run("print('x' * 200)", output_bytes=100)
@@ -423,7 +423,7 @@ async def test_doors_to_the_kernel_are_shut(sandbox: Sandbox, call: str) -> None
 
 @isolated
 @pytest.mark.slow
-async def test_what_programs_usually_ask_of_the_kernel_is_allowed(sandbox: Sandbox) -> None:
+async def test_usual_system_calls_are_allowed(sandbox: Sandbox) -> None:
     for code in ORDINARY:
         ran = await sandbox.run(code)
         assert ran.ok, (code, ran)
@@ -533,12 +533,12 @@ async def test_an_untrusted_call_sees_no_variable_of_the_caller(
         pytest.param("__import__('time').sleep(60)", "wall", marks=pytest.mark.slow),
     ],
 )
-async def test_what_a_text_does_to_its_call_is_its_own_fault(calls: Sandbox, text: str, reason: str) -> None:
+async def test_a_text_is_to_blame_for_the_end_of_its_own_call(calls: Sandbox, text: str, reason: str) -> None:
     with pytest.raises(WorkerHungError, match=reason):
         await calls.call(EVAL, text, cpu_s=0.5, sleep_s=0.5)
 
 
-async def test_what_an_untrusted_function_raises_is_told(calls: Sandbox) -> None:
+async def test_an_exception_of_an_untrusted_function_is_reported(calls: Sandbox) -> None:
     with pytest.raises(WorkerError, match="ZeroDivisionError: division by zero"):
         await calls.call(EVAL, "1/0")
     with pytest.raises(WorkerError, match="SystemExit: 3"):
@@ -547,7 +547,7 @@ async def test_what_an_untrusted_function_raises_is_told(calls: Sandbox) -> None
         await calls.call(EVAL, "{1, 2}")
 
 
-async def test_what_cannot_be_called_is_refused_in_one_sentence(calls: Sandbox) -> None:
+async def test_a_function_that_cannot_be_called_is_refused_in_one_sentence(calls: Sandbox) -> None:
     with pytest.raises(WorkerLostError, match=r"must have imported it: Sandbox\(\['math', ...\]\)"):
         await calls.call("math:sqrt", 4.0)
     with pytest.raises(WorkerLostError, match="must be a top-level function"):
@@ -597,7 +597,7 @@ def test_an_unknown_isolation_is_refused() -> None:
         Sandbox(isolation="docker")  # type: ignore[arg-type]
 
 
-async def test_a_module_that_cannot_be_imported_is_told() -> None:
+async def test_a_module_that_cannot_be_imported_is_named() -> None:
     sandbox = Sandbox(["no_such_module"], isolation="none", size=1)
     with pytest.raises(WorkerLostError, match=r"^a child process could not import no_such_module: Module"):
         await sandbox.run("pass")

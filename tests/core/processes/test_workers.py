@@ -254,7 +254,7 @@ async def test_a_function_cannot_end_its_child_by_sys_exit(workers: Workers) -> 
         await workers.call(leave)
 
 
-async def test_what_json_cannot_hold_is_an_error(workers: Workers) -> None:
+async def test_a_result_that_json_cannot_hold_is_an_error(workers: Workers) -> None:
     with pytest.raises(WorkerError, match="TypeError: Object of type set"):
         await workers.call(set)
 
@@ -264,7 +264,7 @@ async def test_a_function_that_cannot_be_imported_is_lost(workers: Workers) -> N
         await workers.call(lambda: 1)
 
 
-async def test_what_cannot_be_called_is_refused_in_one_sentence(workers: Workers) -> None:
+async def test_a_function_that_cannot_be_called_is_refused_in_one_sentence(workers: Workers) -> None:
     with pytest.raises(WorkerLostError, match=r"could not import .*lambda.*must be a top-level function"):
         await workers.call(lambda: 1)
     with pytest.raises(WorkerLostError, match=r"the arguments of .*:double must be picklable, and are not"):
@@ -365,7 +365,7 @@ def crowd() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("crowd")
-async def test_a_machine_that_is_too_slow_is_not_the_fault_of_the_input(workers: Workers) -> None:
+async def test_the_input_is_not_to_blame_for_a_slow_machine(workers: Workers) -> None:
     with pytest.raises(WorkerLostError, match="the machine is too slow"):
         await workers.call(loop_in_a_crowd, cpu_s=0.4, sleep_s=0.1)
 
@@ -392,7 +392,7 @@ async def test_a_function_that_forks_answers_once(workers: Workers) -> None:
 
 
 @pytest.mark.parametrize("leave", [leave_a_thread_behind, leave_an_alarm_behind])
-async def test_a_worker_is_replaced_that_a_call_left_something_in(workers: Workers, leave: Callable[[], int]) -> None:
+async def test_a_worker_in_which_a_call_left_something_is_replaced(workers: Workers, leave: Callable[[], int]) -> None:
     first = await workers.call(leave)
     assert await workers.call(pid) != first
 
@@ -442,7 +442,7 @@ async def test_a_worker_is_forked_with_the_module_imported(workers: Workers) -> 
     assert await workers.call("tests.core.processes.test_workers:parent_of_import") == await workers.call(parent_pid)
 
 
-async def test_what_starts_threads_is_imported_by_each_worker(
+async def test_a_module_that_starts_threads_is_imported_by_each_worker(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "import os, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"

@@ -399,7 +399,7 @@ SETTINGS = settings(deadline=None, derandomize=True, database=None, suppress_hea
 
 
 @pytest.mark.parametrize("stem", TEXT)
-def test_what_was_sampled_is_trained_on_in_the_words_of_the_template(stem):
+def test_sampled_tokens_are_trained_on_as_the_template_writes_them(stem):
     tokenizer, template = tokenizer_of(stem), template_of(stem)
     calls = 0 if template.tool_problem else 1 if template.parallel_problem else 3
     seen = Counter()
@@ -716,7 +716,7 @@ def test_a_turn_costs_the_same_after_any_conversation():
     assert turns[0] < 100
 
 
-def test_what_was_rendered_once_is_not_rendered_again():
+def test_rendered_text_is_not_rendered_again():
     tokenizer = Counting(tokenizer_of("qwen2_5"))
     template = ChatTemplate(tokenizer)
     encoded = []
@@ -859,7 +859,7 @@ def test_a_lone_surrogate_in_an_argument_stays_its_escape():
      ("gptoss", "<|channel|>final<|message|>hi<|return|>"), ("gemma4", "hi<turn|>"),
      ("phi3", "hi<|end|>"), ("phi3", "hi"), ("gemma3", "hi<end_of_turn>"), ("deepseekv3", "hi<｜end▁of▁sentence｜>")],
 )  # fmt: skip
-def test_a_text_is_what_was_said_without_its_end(stem, said):
+def test_a_text_comes_without_its_end_token(stem, said):
     assert parsed(stem, said) == assistant("hi")
 
 
@@ -868,7 +868,7 @@ def test_an_empty_turn_is_an_empty_text(stem):
     assert parsed(stem, "") == assistant("")
 
 
-def test_reasoning_is_told_from_what_is_said():
+def test_reasoning_is_separated_from_the_reply():
     message = parsed("qwen3", "<think>\nHm.\n</think>\n\nhi<|im_end|>")
     assert (message["content"], message["reasoning_content"]) == ("hi", "Hm.")
     message = parsed(
@@ -887,7 +887,7 @@ def test_a_response_template_is_compiled_once():
     assert hasattr(parser, "_spec")
 
 
-def test_a_response_template_that_is_none_is_refused():
+def test_an_invalid_response_template_is_refused():
     tokenizer = copy.deepcopy(tokenizer_of("qwen2_5"))
     tokenizer.response_template = {"fields": {}}
     with pytest.raises(ValueError, match="fields"):

@@ -6,7 +6,7 @@ from gym_core import TokenTrack
 IDS = st.lists(st.integers(0, 99), max_size=5)
 
 
-def test_a_track_knows_what_was_sampled_and_what_was_not():
+def test_a_track_masks_everything_that_was_not_sampled():
     track = TokenTrack(prompt_ids=[1, 2])
     track.sample([3, 4], [-0.1, -0.2])
     track.append([5])
@@ -47,13 +47,13 @@ def test_tokens_the_engine_left_out_at_the_start_break_the_track_too():
     assert "continued 1 tokens" in track.broken
 
 
-def test_an_engine_that_says_nothing_of_what_it_was_given_is_believed():
+def test_an_engine_that_does_not_report_its_prompt_is_believed():
     track = TokenTrack(prompt_ids=[1])
     track.sample([2])
     assert (track.broken, track.logprobs) == (None, [0.0])
 
 
-def test_other_than_one_log_probability_a_token_breaks_the_track():
+def test_a_wrong_number_of_log_probabilities_breaks_the_track():
     for logprobs in ([-0.1], [-0.1, -0.2, -0.3], []):
         track = TokenTrack()
         track.sample([1, 2], logprobs)
@@ -61,7 +61,7 @@ def test_other_than_one_log_probability_a_token_breaks_the_track():
         assert track.logprobs == [0.0, 0.0]
 
 
-def test_the_first_break_is_the_one_that_is_told_and_the_track_goes_on():
+def test_the_first_break_is_reported_and_the_track_goes_on():
     track = TokenTrack()
     track.sample([1], [-0.1, -0.2])
     track.sample([2], [-0.1], given=[7, 7, 7])

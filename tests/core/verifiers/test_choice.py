@@ -154,7 +154,7 @@ def test_long_completions_take_linear_time(text):
         ("1", [1, 2], TypeError, "choices must be strings, not [1, 2]"),
     ],
 )
-def test_an_author_who_errs_is_told_in_one_sentence(answer, choices, error, sentence):
+def test_a_mistake_of_the_author_is_one_sentence(answer, choices, error, sentence):
     with pytest.raises(error) as raised:
         choice_match("Answer: A", answer, choices=choices)
     assert str(raised.value) == sentence

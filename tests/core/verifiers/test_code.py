@@ -220,7 +220,7 @@ async def test_the_tests_are_not_in_the_memory_of_the_solution(sandbox: Sandbox)
 
 
 @isolated
-async def test_what_the_solution_writes_is_not_imported_by_the_tests(sandbox: Sandbox) -> None:
+async def test_files_of_the_solution_are_not_imported_by_the_tests(sandbox: Sandbox) -> None:
     code = "open('fractions.py', 'w').write('Fraction = lambda *a: 7')\ndef add(a, b): return 7"
     answer = {"asserts": ["import fractions\nassert add(1, 2) == fractions.Fraction(3)"]}
     assert (await code_match(python(code), answer, sandbox=sandbox)).reward == 0.0
@@ -279,7 +279,7 @@ async def test_a_solution_replaces_no_name_of_the_test_file(sandbox: Sandbox, te
     assert (await code_match(wrong, {"pytest": test}, sandbox=sandbox)).reward == 0.0
 
 
-async def test_a_solution_may_bring_names_that_the_test_file_has_not(sandbox: Sandbox) -> None:
+async def test_a_solution_may_add_names_that_the_test_file_does_not_have(sandbox: Sandbox) -> None:
     code = "import math\nPI = math.pi\ndef area(r): return PI * r ** 2"
     test = "import math\nfrom solution import *\ndef test():\n    assert area(2) == 4 * math.pi == 4 * PI"
     assert (await code_match(python(code), {"pytest": test}, sandbox=sandbox)).reward == 1.0
@@ -341,7 +341,7 @@ SAME_HASH = '{"set": [' + ",".join(str((2**61 - 1) * i) for i in range(1, 41_000
 
 
 @pytest.mark.parametrize("claimed", ['{"complex": [1' + "0" * 400 + ", 0]}", '{"int": []}', "[" * 100_000, '{"a": 1}'])
-async def test_a_claim_that_is_no_value_is_wrong(sandbox: Sandbox, claimed: str) -> None:
+async def test_a_claim_that_is_not_a_value_is_wrong(sandbox: Sandbox, claimed: str) -> None:
     code = FOUND_DESCRIPTOR.replace("CLAIMED", repr(claimed))
     score = await code_match(python(code), CALLS, sandbox=sandbox)
     assert (score.reward, score.components["passed"]) == (0.0, 0.0)
@@ -394,7 +394,7 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN, PLAIN)
-def test_no_claim_is_an_error(found: Any, expected: Any) -> None:
+def test_no_claim_causes_an_error(found: Any, expected: Any) -> None:
     assert matches(json.dumps(found), to_json(expected)) in (True, False)
 
 
@@ -432,7 +432,9 @@ async def test_a_machine_that_is_too_slow_gives_no_score(sandbox: Sandbox) -> No
         ({"asserts": ["assert ("]}, "must be Python"),
     ],
 )
-async def test_a_wrong_answer_is_the_authors_fault(sandbox: Sandbox, answer: dict[str, Any], message: str) -> None:
+async def test_the_author_is_to_blame_for_an_invalid_answer(
+    sandbox: Sandbox, answer: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         await code_match(ADD, answer, sandbox=sandbox)
 

@@ -125,7 +125,7 @@ def test_24_of_the_25_instructions_are_known():
         (None, "must have instruction_id_list and as many kwargs, not None"),
     ],
 )
-def test_an_author_who_errs_is_told_in_one_sentence(answer, sentence):
+def test_a_mistake_of_the_author_is_one_sentence(answer, sentence):
     with pytest.raises(ValueError, match=sentence):
         instruction_match("x", answer)
 

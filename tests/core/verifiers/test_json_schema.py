@@ -95,7 +95,7 @@ async def test_long_completions_take_linear_time(text):
         ),
     ],
 )
-async def test_an_author_who_errs_is_told_in_one_sentence(schema, sentence):
+async def test_a_mistake_of_the_author_is_one_sentence(schema, sentence):
     with pytest.raises(ValueError, match="json_match schema") as raised:
         await json_match("{}", schema)
     assert str(raised.value) == sentence

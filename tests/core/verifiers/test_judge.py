@@ -47,7 +47,7 @@ async def test_the_judge_sees_the_rubric_and_the_case_as_data():
     assert json.loads(case["content"]) == {"question": "Leave?", "answer": "Bye", "completion": trick}
 
 
-async def test_what_is_not_given_is_not_shown():
+async def test_a_missing_question_or_answer_is_not_shown():
     model = Model(POLITE)
     await Judge(model, RUBRIC)("Hi")
     assert json.loads(model.conversations[0][1]["content"]) == {"completion": "Hi"}
@@ -76,7 +76,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("reply", "sentence"), WRONG)
-async def test_a_judge_is_told_what_was_wrong_and_asked_once_more(reply, sentence):
+async def test_a_judge_is_told_the_mistake_and_asked_once_more(reply, sentence):
     model = Model(reply, POLITE)
     assert await Judge(model, RUBRIC)("Hi") == 1.0
     *_, said, correction = model.conversations[1]

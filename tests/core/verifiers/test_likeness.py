@@ -59,7 +59,7 @@ def _common_subsequence(left: str, right: str) -> float:
         (None, TypeError, "a similarity answer must be a string, not None"),
     ],
 )
-def test_an_author_who_errs_is_told_in_one_sentence(answer, error, sentence):
+def test_a_mistake_of_the_author_is_one_sentence(answer, error, sentence):
     with pytest.raises(error) as raised:
         similarity("x", answer)
     assert str(raised.value) == sentence

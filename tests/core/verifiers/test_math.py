@@ -65,7 +65,7 @@ async def test_math_match_compares_the_last_answer_by_value(completion, answer, 
     assert await math_match(completion, answer) == reward
 
 
-async def test_what_is_not_plain_is_judged_in_a_worker():
+async def test_an_answer_that_is_not_plain_is_judged_in_a_worker():
     assert await math_match(box(r"[2,\infty)"), r"x \geq 2") == 1.0
     assert await math_match(r"First $x$, then \[ \sin 2x \] and that is all", r"2\sin x \cos x") == 1.0
 
@@ -82,7 +82,7 @@ async def test_a_tower_equals_itself():
 
 
 @pytest.mark.slow
-async def test_what_hangs_the_worker_scores_0_and_is_not_tried_again(monkeypatch):
+async def test_an_answer_that_hangs_the_worker_scores_0_and_is_not_tried_again(monkeypatch):
     monkeypatch.setattr(math_module, "_CPU_S", 2.0)
     assert await math_match(box(r"\sin(10^{10^{10}})"), "0.5") == 0.0
     started_s = time.monotonic()
@@ -90,7 +90,7 @@ async def test_what_hangs_the_worker_scores_0_and_is_not_tried_again(monkeypatch
     assert time.monotonic() - started_s < 0.5
 
 
-async def test_a_lost_worker_is_no_verdict(monkeypatch):
+async def test_a_lost_worker_gives_no_verdict(monkeypatch):
     workers = Workers(1)
     workers.close()
     monkeypatch.setattr(math_module, "shared_workers", lambda: workers)
@@ -125,7 +125,7 @@ def test_math_match_runs_in_any_thread():
         (None, TypeError, "a math_match answer must be a string or a number, not None"),
     ],
 )
-async def test_an_author_who_errs_is_told_in_one_sentence(answer, error, sentence):
+async def test_a_mistake_of_the_author_is_one_sentence(answer, error, sentence):
     with pytest.raises(error) as raised:
         await math_match("42", answer)
     assert str(raised.value) == sentence
@@ -167,7 +167,7 @@ async def test_long_completions_take_linear_time(text):
         ("1/0", "1", None),
     ],
 )
-def test_algebra_match_is_silent_where_it_is_not_certain(gold, found, match):
+def test_algebra_match_gives_no_verdict_when_uncertain(gold, found, match):
     assert algebra_match(gold, found) is match
     if match is not None:
         assert algebra_match(found, gold) is match

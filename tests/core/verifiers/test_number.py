@@ -152,7 +152,7 @@ def test_number_match_compares_the_last_number_by_value(completion, answer, rewa
         "\ud800",
     ],
 )
-def test_what_has_no_value_equals_no_answer(completion):
+def test_text_without_a_value_equals_no_answer(completion):
     assert [number_match(completion, answer) for answer in NO_ANSWER] == [0.0] * len(NO_ANSWER)
 
 
@@ -233,7 +233,7 @@ def test_long_completions_take_linear_time(text, end):
         ({"answer": 1, "after": ""}, ValueError, "after must be None or a marker, not ''"),
     ],
 )
-def test_an_author_who_errs_is_told_in_one_sentence(options, error, sentence):
+def test_a_mistake_of_the_author_is_one_sentence(options, error, sentence):
     with pytest.raises(error) as raised:
         number_match("x", **options)
     assert str(raised.value) == sentence

@@ -37,7 +37,7 @@ async def test_without_weights_all_verifiers_weigh_alike():
     assert await rubric("#### 42", "42") == Score(0.5, {"correct": 1.0, "polite": 0.0})
 
 
-async def test_a_failed_gate_leaves_no_reward_but_the_components_that_are_cheap():
+async def test_a_failed_gate_leaves_no_reward_and_only_sync_components():
     rubric = Rubric({"short": is_short, "polite": is_polite}, gates={"format": has_marker})
     assert await rubric("please", None) == Score(0.0, {"format": 0.0, "short": 1.0})
     assert await rubric("#### please", None) == Score(0.75, {"format": 1.0, "short": 0.5, "polite": 1.0})
@@ -60,7 +60,7 @@ async def test_async_verifiers_run_at_the_same_time():
         assert (await Rubric({"one": meets, "two": meets})("x", None)).reward == 1.0
 
 
-async def test_what_a_verifier_raises_is_raised_and_ends_the_others():
+async def test_an_exception_of_a_verifier_is_raised_and_ends_the_others():
     ended = []
 
     async def fails(completion: str, answer: object) -> float:
@@ -122,7 +122,7 @@ async def test_an_environment_returns_the_score_of_a_rubric():
         ({"verifiers": {"a": is_short}, "weights": {"a": "1"}}, "the weight of 'a' must be a positive number, not '1'"),
     ],
 )
-def test_an_author_who_errs_is_told_in_one_sentence(options, sentence):
+def test_a_mistake_of_the_author_is_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         Rubric(**options)
 

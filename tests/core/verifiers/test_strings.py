@@ -47,7 +47,7 @@ def test_exact_match_can_ignore_case(completion, answer, reward):
     assert exact_match(completion, answer, ignore_case=True) == reward
 
 
-def test_exact_match_does_not_normalise_what_is_too_long_to_match():
+def test_exact_match_does_not_normalise_texts_too_long_to_match():
     assert exact_match("a" + "\u0301" * 500_000 + "\u0316" * 500_000, "a") == 0.0
 
 
@@ -75,7 +75,7 @@ def test_contains_match_finds_whole_words(completion, answer, reward):
     assert contains_match(completion, answer) == reward
 
 
-def test_contains_match_can_mind_case():
+def test_contains_match_can_respect_case():
     assert contains_match("the us won", "US", ignore_case=False) == 0.0
     assert contains_match("the US won", "US", ignore_case=False) == 1.0
 
@@ -134,7 +134,7 @@ async def test_a_completion_that_hangs_the_search_scores_0():
         ),
     ],
 )
-def test_an_author_who_errs_is_told_in_one_sentence(call, error, sentence):
+def test_a_mistake_of_the_author_is_one_sentence(call, error, sentence):
     with pytest.raises(error) as raised:
         call()
     assert str(raised.value) == sentence

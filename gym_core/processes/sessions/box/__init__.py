@@ -1,7 +1,7 @@
-"""The box: what runs inside a session, from its first process to the interpreter of its cells.
+"""The box: the processes inside a session, from the server to the interpreter of its cells.
 
-Its modules need the standard library and `kernel` only, since they run in forks of a zygote and in containers.
-Elsewhere only `frames` is imported, which any platform has.
+Its modules need only the standard library and `kernel`, since they run in forks of a zygote and in containers.
+Elsewhere only `frames` is imported, which works on any platform.
 """
 
 from gym_core.processes.sessions.box.frames import CELL_BYTES, FILE_BYTES, LENGTHS, encode

@@ -36,7 +36,7 @@ def main() -> NoReturn:
 
 
 def _forget_command_line() -> None:
-    """Show a short one to whoever lists processes; proc_pid_stat(5) says where it is."""
+    """Replace the command line by a short one for process lists; see proc_pid_stat(5)."""
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
         fields = file.read().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])

@@ -1,4 +1,4 @@
-"""Files of a box: read, written and listed without leaving it, whatever links and special files are there."""
+"""The files of a box: read, written and listed without leaving it, whatever links and special files it has."""
 
 import os
 import stat
@@ -12,14 +12,14 @@ _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not keep the
 
 
 class FileRefused(Exception):
-    """What a path names can't be read, written or listed; the message is for whoever asked."""
+    """A path can't be read, written or listed; the message says why."""
 
 
 class Box:
     """The directory of a session; relative paths start here.
 
-    A link is followed where it stays inside. No part of a path is looked up twice, so that nobody can put a link there
-    after it was checked.
+    A link is followed if it stays inside. No part of a path is looked up twice, so no link can be put there after the
+    check.
     """
 
     def __init__(self, root: str) -> None:
@@ -38,7 +38,7 @@ class Box:
             return data
 
     def write(self, path: str, data: bytes) -> None:
-        """Make a file, or replace its bytes; missing directories are made."""
+        """Create a file or replace its content; missing directories are created."""
         with _told("write", path), self._open(path, os.O_WRONLY | os.O_CREAT) as descriptor:
             os.ftruncate(descriptor, 0)
             view = memoryview(data)

@@ -1,4 +1,4 @@
-"""Frames: a JSON head and bytes, which is what the two ends of a session send each other."""
+"""Frames: a JSON head and bytes, the messages between the two ends of a session."""
 
 import json
 import struct
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 LENGTHS = struct.Struct("!II")
-"""What a frame begins with: the lengths of the head and of the bytes."""
+"""The start of a frame: the lengths of the head and of the bytes."""
 
 CELL_BYTES = 128 << 10
-"""Of a cell, at most; more might not fit between the server and an interpreter that has stopped reading."""
+"""Most bytes of a cell; more might not fit between the server and an interpreter that has stopped reading."""
 
 FILE_BYTES = 16 << 20
-"""Of a file that is read or written at once, at most."""
+"""Most bytes of a file that is read or written at once."""
 
 
 def encode(head: dict[str, Any], body: bytes = b"") -> bytes:
@@ -22,7 +22,7 @@ def encode(head: dict[str, Any], body: bytes = b"") -> bytes:
 
 
 class Inbox:
-    """Takes frames apart, however they were cut up on their way."""
+    """Reassembles frames, however they were split on their way."""
 
     def __init__(self) -> None:
         self._kept = bytearray()

@@ -1,4 +1,4 @@
-"""The interpreter of a box: how its server asks it, cell by cell, and what it does in its own process."""
+"""The interpreter of a box: how the server asks it, cell by cell, and its own process."""
 
 import ast
 import errno
@@ -16,24 +16,24 @@ from gym_core.processes.sessions.box.poller import Poller
 from gym_core.processes.sessions.box.processes import Process, start_fork
 
 VALUE_BYTES = 64 << 10
-"""Of the text of a value; the rest is cut off."""
+"""Most characters of a value's text; the rest is cut off."""
 
 OUT_OF_MEMORY = b"M"
-"""What an answer begins with: then the exit status, a colon, and the value's text after a "=" where it has one."""
+"""The start of an answer, before the exit status, a colon, and "=" with the value's text if there is a value."""
 
 ENDED = "sandbox: the interpreter has ended; its variables are gone\n"
 _NEW = "sandbox: the interpreter had ended; this is a new one, earlier variables are gone\n"
 
 
 class Interpreter:
-    """Forked by the first cell, with the modules that the server has.
+    """The interpreter, forked by the first cell with the modules of the server.
 
     Args:
-        poller: Where its answers are waited for.
-        answered: Called with what it says.
+        poller: Poller that waits for its answers.
+        answered: Callback for its answers.
 
     Attributes:
-        process: None where none is running.
+        process: Its process; None if none is running.
     """
 
     def __init__(self, poller: Poller, answered: Callable[[bytes], None]) -> None:
@@ -41,10 +41,10 @@ class Interpreter:
         self._poller = poller
         self._answered = answered
         self._channel: socket.socket | None = None
-        self._has_lost = False  # variables, and nobody was told
+        self._has_lost = False  # with variables, and nobody was told
 
     def ask(self, code: bytes) -> tuple[Process, str]:
-        """Have a cell run; the process that does so, and what there is to tell."""
+        """Run a cell; return the process that does so, and a message, if any."""
         if self.process and self._channel:
             try:
                 self._channel.send(b"\n" + code, socket.MSG_DONTWAIT)
@@ -64,7 +64,7 @@ class Interpreter:
         """Kill it; the next cell has a new one.
 
         Args:
-            told: Whether whoever waits is told.
+            told: Whether the caller is told.
         """
         if self.process and self._channel:
             self.process.kill()
@@ -75,7 +75,7 @@ class Interpreter:
         self._has_lost = self._has_lost and not told
 
     def _hear(self) -> None:
-        """Take what it says; where it has hung up, its end will be told by its exit status."""
+        """Read its answer; if it has hung up, its exit status will report its end."""
         assert self._channel
         try:
             answer = self._channel.recv(2 * CELL_BYTES, socket.MSG_DONTWAIT)
@@ -123,7 +123,7 @@ def _run(code: str, name: str, names: dict[str, Any]) -> bytes:
 
 
 def _evaluate(code: str, name: str, names: dict[str, Any]) -> str | None:
-    """Run a cell; the text of the value of its last line, where that is an expression and not None."""
+    """Run a cell; return the text of its last line's value, if that is an expression and not None."""
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     tree = ast.parse(code, name)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -155,12 +155,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _flush(stream: Any) -> None:
     try:
         stream.flush()
-    except (AttributeError, OSError, ValueError):  # the cell has put something else there, or closed it
+    except (AttributeError, OSError, ValueError):  # the cell has replaced or closed it
         return
 
 
 def _open_standard_streams() -> None:
-    """Open them anew, for the server's are not the interpreter's."""
+    """Reopen the standard streams, since the server has its own."""
     for name, number, mode, errors in (
         ("stdin", 0, "r", "strict"),
         ("stdout", 1, "w", "backslashreplace"),

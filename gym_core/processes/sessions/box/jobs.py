@@ -1,4 +1,4 @@
-"""Jobs: the commands and cells that somebody waits for, the limits they are held to, and what they came to."""
+"""Jobs: commands and cells that a caller waits for, their limits, and their results."""
 
 import signal
 import time
@@ -10,21 +10,21 @@ from gym_core.processes.sessions.box.interpreter import OUT_OF_MEMORY
 from gym_core.processes.sessions.box.processes import Process
 
 GONE_S = 2.0
-"""Seconds that what was killed may take to be gone."""
+"""Seconds that killed processes may take to end."""
 
 _LOOK_S = 0.1
 
 CANCELLED = "cancelled"
-"""What a job is killed for when nobody waits any more."""
+"""The reason for killing a job whose caller no longer waits."""
 
 
 @dataclass
 class Job:
-    """A command or a cell that somebody waits for.
+    """A command or a cell that a caller waits for.
 
     Attributes:
-        killed_for: The limit it met; "cancelled" where nobody waits any more.
-        answer: What the interpreter has answered to a cell.
+        killed_for: Limit that it met, or "cancelled" if the caller no longer waits.
+        answer: Answer of the interpreter to a cell.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Job:
         self.process.kill()
 
     def is_done(self) -> bool:
-        """It has ended, or was killed with all its group; kills it for the limit it has met."""
+        """Whether it has ended, or was killed with its group; kills it if it has met a limit."""
         if self.killed_for:
             if time.monotonic() > self._killed_s + GONE_S and self.process.exit_status is not None:
                 return True
@@ -71,7 +71,7 @@ class Job:
         return False
 
     def result(self) -> tuple[dict[str, Any], bytes]:
-        """What it came to: figures, and its output, errors and value behind each other."""
+        """The result: figures, then output, errors and value, one after the other."""
         process = self.process
         for descriptor in process.output.kept:
             process.output.read(descriptor, self.output_bytes)
@@ -94,9 +94,9 @@ class Job:
         return {**head, "has_value": value.startswith(b"=")}, out + err + value[1:]
 
     def _get_cpu_s(self) -> float:
-        """CPU seconds of its process; with those below it where the box has /proc, as in a container.
+        """CPU seconds of its process, and of those below it if the box has /proc, as in a container.
 
-        Elsewhere the session's owner looks at those.
+        Otherwise the owner of the session measures those.
         """
         if self.sees_processes and time.monotonic() > self._looked_s + _LOOK_S:
             self._looked_s = time.monotonic()
@@ -109,13 +109,13 @@ class Job:
         return max(below_s, self.process.cpu_s() - self._started_cpu_s)
 
     def _is_out_of_cpu(self, status: int, cpu_s: float) -> bool:
-        """Whether the kernel has ended it for its CPU seconds, or what a shell had started."""
+        """Whether the kernel killed it, or a process that a shell had started, for its CPU seconds."""
         by_signal = status in (-signal.SIGXCPU, 128 + signal.SIGXCPU)
         return by_signal or (not self.is_cell and cpu_s > self.cpu_s)
 
 
 def ended_cpu_s() -> float:
-    """CPU seconds of all that has ended in the box."""
+    """CPU seconds of all processes that have ended in the box."""
     from resource import RUSAGE_CHILDREN, getrusage  # Windows has none, and imports this module
 
     usage = getrusage(RUSAGE_CHILDREN)
@@ -123,7 +123,7 @@ def ended_cpu_s() -> float:
 
 
 def _parse(answer: bytes, limit: str | None) -> tuple[int, str | None, bytes]:
-    """Exit status, limit and value of a cell, whatever it has put in the place of the interpreter's answer."""
+    """Exit status, limit and value of a cell, even if it forged the interpreter's answer."""
     head, _, value = answer.partition(b":")
     digits = head.removeprefix(OUT_OF_MEMORY)
     status = int(digits) if digits.isdigit() and len(digits) < 4 else 1

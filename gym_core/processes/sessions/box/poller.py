@@ -1,4 +1,4 @@
-"""The poller: which descriptor is watched, and what is done when it is ready."""
+"""The poller: watched descriptors, and the actions when they are ready."""
 
 import os
 import select
@@ -15,28 +15,28 @@ class Poller:
         self._actions: dict[int, Callable[[], object]] = {}
 
     def watch(self, descriptor: int, action: Callable[[], object], events: int = select.POLLIN) -> None:
-        """Do something when a descriptor is ready."""
+        """Watch a descriptor, with an action for when it is ready."""
         self._actions[descriptor] = action
         self._poll.register(descriptor, events)
 
     def leave(self, descriptor: int) -> None:
-        """Watch a descriptor no longer, if it was watched; it is to be closed afterwards."""
+        """Stop watching a descriptor, if it was watched; the caller closes it afterwards."""
         if self._actions.pop(descriptor, None):
             self._poll.unregister(descriptor)
 
     def wait(self, timeout_ms: int | None) -> None:
-        """Wait until a descriptor is ready, or for the timeout, and do what is to be done."""
+        """Wait until a descriptor is ready, or for the timeout, and run the actions."""
         for descriptor, _ in self._poll.poll(timeout_ms):
             if action := self._actions.get(descriptor):  # an earlier one may have ended its watch
                 action()
 
 
 class Drains:
-    """Pipes of commands that have ended, to which background processes go on writing; what they write is forgotten.
+    """Pipes of ended commands to which background processes still write; their output is discarded.
 
     Args:
-        poller: Where they are waited for.
-        most_bytes: After so many, all in all, a pipe that is still written to is closed.
+        poller: Poller that waits for them.
+        most_bytes: Total number of bytes after which a pipe that is still written to is closed.
     """
 
     def __init__(self, poller: Poller, most_bytes: int) -> None:
@@ -45,7 +45,7 @@ class Drains:
         self._pipes: list[int] = []
 
     def add(self, pipe: int) -> None:
-        """From now on, read what comes, and close the pipe when nobody can write to it any more."""
+        """Read from a pipe from now on, and close it when nobody can write to it any more."""
         self._poller.watch(pipe, lambda: self._read(pipe))
         self._pipes.append(pipe)
         if len(self._pipes) > _MOST_DRAINS:
@@ -64,7 +64,7 @@ class Drains:
 
 
 def read_away(pipe: int) -> int | None:
-    """Read what a pipe holds; how many bytes that was, and None where there was nothing yet."""
+    """Read from a pipe; return the number of bytes, or None if there was nothing yet."""
     try:
         return len(os.read(pipe, 1 << 16))
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Processes that the server of a box starts, and what they write."""
+"""Processes that the server of a box starts, and their output."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python, and by what it starts 
 
 
 class Output:
-    """What a process writes to its standard output and standard error, as far as anybody keeps it."""
+    """The standard output and standard error of a process, as far as they are kept."""
 
     def __init__(self) -> None:
         self._null = os.open(os.devnull, os.O_RDONLY)
@@ -28,12 +28,12 @@ class Output:
         return [(self._null, 0), (self._out_end, 1), (self._err_end, 2)]
 
     def leave(self) -> None:
-        """Leave the ends that are written to the process that has them now."""
+        """Leave the writing ends to the process that now has them."""
         for descriptor, _ in self.streams():
             os.close(descriptor)
 
     def read(self, descriptor: int, most: int) -> bool:
-        """Read what is there, one byte above `most` at most; False when nobody can write there any more."""
+        """Read what is available, at most one byte beyond `most`; False if nobody can write any more."""
         kept = self.kept[descriptor]
         while len(kept) <= most:
             try:
@@ -46,28 +46,28 @@ class Output:
         return True
 
     def take(self, most: int) -> tuple[bytes, bytes]:
-        """What was kept of both streams, at most `most` bytes of each; it is kept no longer."""
+        """Take the kept output of both streams, at most `most` bytes of each."""
         out, err = (bytes(data[:most]) for data in self.kept.values())
         for data in self.kept.values():
             data.clear()
         return out, err
 
     def close(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         for descriptor in self.kept:
             os.close(descriptor)
 
     def is_over(self, most: int) -> bool:
-        """More has been written than may be."""
+        """Whether more was written than allowed."""
         return any(len(data) > most for data in self.kept.values())
 
 
 @dataclass
 class Process:
-    """A process that the server has started, in a session of its own, with what it writes.
+    """A process that the server has started in a session of its own, with its output.
 
     Attributes:
-        exit_status: Negative for a signal; None while it runs.
+        exit_status: Exit status, negative for a signal; None while it runs.
     """
 
     pid: int
@@ -84,7 +84,7 @@ class Process:
             return
 
     def is_gone(self) -> bool:
-        """Neither it is left nor a process of its group."""
+        """Whether neither the process nor its group is left."""
         if self.exit_status is None:
             return False
         try:
@@ -94,7 +94,7 @@ class Process:
         return False
 
     def cpu_s(self) -> float:
-        """CPU seconds it has used, by the clock that clock_getcpuclockid(3) names; 0 when it has ended."""
+        """CPU seconds used, by the clock of clock_getcpuclockid(3); 0 if it has ended."""
         try:
             return time.clock_gettime((~self.pid << 3) | 2) if self.exit_status is None else 0.0
         except OSError:
@@ -104,7 +104,7 @@ class Process:
 def start_command(shell: str, command: bytes, env: dict[str, str]) -> Process:
     """Start a shell.
 
-    No fork, which would copy the page tables of the modules that the server has for the interpreter.
+    It does not fork, which would copy the page tables of the modules that the server keeps for the interpreter.
     """
     output = Output()
     actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for descriptor, number in output.streams()]
@@ -123,8 +123,8 @@ def start_fork(become: Callable[[], NoReturn], kept: int) -> Process:
     """Fork the calling process.
 
     Args:
-        become: What the new process does; it must not return.
-        kept: A descriptor that it keeps, beside the standard streams.
+        become: Function that the new process runs; it must not return.
+        kept: Descriptor that it keeps, in addition to the standard streams.
     """
     output = Output()
     try:

@@ -1,7 +1,7 @@
-"""The server of a box: its first process, which starts all others, and outlives what it is told to run.
+"""The server of a box: its first process, which starts all others and outlives them.
 
-Nothing in the box can reach it. The kernel gives the first process of a pid namespace no signal from inside; calls that
-would debug a process, or change another's limits, are refused; and what it starts inherits no descriptor of it.
+Nothing in the box can reach it. The kernel delivers no signal from inside to the first process of a pid namespace;
+system calls that debug a process, or change another's limits, are refused; and its children inherit no descriptors.
 """
 
 import os
@@ -30,8 +30,8 @@ def serve(settings: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Serve the owner of the session until it hangs up.
 
     Args:
-        settings: The `wall_s` and `output_bytes` of the session, and the `cpu_s` of its `limits`.
-        descriptors: One that requests come from, and another that answers go to.
+        settings: Settings with the session's `wall_s`, `output_bytes` and `limits`, of which `cpu_s` is used.
+        descriptors: Descriptor for requests, and descriptor for answers.
     """
     try:
         _Server(settings, *descriptors).serve()
@@ -66,7 +66,7 @@ class _Server:
         for descriptor in (wakes, wake, self._reads, self._writes):
             os.set_blocking(descriptor, False)
             os.set_inheritable(descriptor, False)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which is not delivered here
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # not delivered here
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._poller.watch(wakes, lambda: read_away(wakes))
@@ -78,7 +78,7 @@ class _Server:
                 if job.is_done():
                     self._finish(job)
 
-    # What is asked for.
+    # Requests.
 
     def _receive(self) -> None:
         try:
@@ -155,7 +155,7 @@ class _Server:
                 self._poller.watch(descriptor, partial(self._listen, process, descriptor))
         return process, notice
 
-    # What becomes of it.
+    # Ends and limits.
 
     def _listen(self, process: Process, descriptor: int) -> None:
         limits = [job.output_bytes for job in self._jobs.values() if job.process is process]
@@ -169,7 +169,7 @@ class _Server:
                 job.answer = answer
 
     def _reap(self) -> bool:
-        """Take note of what has ended, that which nobody else waits for included; whether anything is left."""
+        """Reap ended processes, including orphans; return whether any process is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -183,7 +183,7 @@ class _Server:
                     self._interpreter.lose()
 
     def _kill_all(self) -> None:
-        """Kill all that is in the box but this process."""
+        """Kill everything in the box except this process."""
         with suppress(ProcessLookupError):  # there is nothing else
             os.kill(-1, signal.SIGKILL)
         deadline_s = time.monotonic() + GONE_S
@@ -208,7 +208,7 @@ class _Server:
             self._say(head, body)
 
     def _check_session(self) -> None:
-        """Where the session has used up what it may, end all that runs; nothing will run any more."""
+        """If the session has used up a limit, end everything; nothing will run any more."""
         used_up = [name for name, left in self._left.items() if left <= 0]
         if (
             ended_cpu_s() + sum(process.cpu_s() for process in self._processes.values())
@@ -219,7 +219,7 @@ class _Server:
             self._used_up = used_up[0]
             self._kill_all()
 
-    # What is said.
+    # Answers.
 
     def _say(self, head: dict[str, Any], body: bytes = b"") -> None:
         self._outbox += frames.encode(head, body)
