@@ -42,8 +42,8 @@ def main() -> None:
         text = json.dumps(answer)
     except (TypeError, ValueError, RecursionError) as error:
         text = json.dumps(["error", f"the result of {name} must be JSON: {_description(error)}"])
-    output.write(text)
-    output.flush()
+    with output:  # whose end says that this is all
+        output.write(text)
 
 
 if __name__ == "__main__":

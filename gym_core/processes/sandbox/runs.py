@@ -30,6 +30,8 @@ OPEN_FILES = 128
 _CALLER = Path(caller.__file__).read_text(encoding="utf-8")
 _ASLEEP = 16  # how many times as many runs there may be as are awake
 _MOST_THREADS = 64
+_CALL_S = 60.0  # wall seconds of a call
+_ANSWER_BYTES = 1 << 20
 LEAST_BYTES = 128 << 20  # for the server of a session
 
 
@@ -96,26 +98,9 @@ class Sandbox:
             WorkerLostError: The sandbox can't isolate here, was closed, or lost the run; or the machine is too slow.
             ValueError: The path of a file leads out of the directory.
         """
-        limits = {
-            "cpu_s": cpu_s,
-            "memory_bytes": memory_bytes,
-            "processes": PROCESSES,
-            "disk_bytes": DISK_BYTES,
-            "open_files": OPEN_FILES,
-        }
-        header = {
-            "code": code,
-            "files": {inside_box(name): text for name, text in (files or {}).items()},
-            "modules": self.modules,
-            "limits": limits,
-        }
-        request = Request(encode_run(header, stdin), limits, sleep_s, wall_s, output_bytes)
-        future: Future[Ran] = Future()
-        self._slots.take(partial(self._start, request, future))
-        try:
-            return await asyncio.wrap_future(future)
-        finally:
-            request.cancelled.set()
+        boxed = {inside_box(name): text for name, text in (files or {}).items()}
+        stdin_bytes = self._encoded(code, stdin, boxed, limits := _limits(cpu_s, memory_bytes))
+        return await self._play(Request(stdin_bytes, limits, sleep_s, wall_s, output_bytes))
 
     async def call(
         self,
@@ -151,7 +136,8 @@ class Sandbox:
         if module not in self.modules:
             raise WorkerLostError(f"a sandbox that calls {name} must have imported it: Sandbox([{module!r}, ...])")
         stdin = f"{name}\n{base64.b64encode(pickled_arguments(name, args)).decode()}"
-        ran = await self.run(_CALLER, stdin=stdin, cpu_s=cpu_s, sleep_s=sleep_s, memory_bytes=memory_bytes)
+        stdin_bytes = self._encoded(_CALLER, stdin, {}, limits := _limits(cpu_s, memory_bytes))
+        ran = await self._play(Request(stdin_bytes, limits, sleep_s, _CALL_S, _ANSWER_BYTES, is_call=True))
         if ran.limit:
             raise WorkerHungError(f"{name} used up its {ran.limit}")
         return call_result(name, ran.stdout, ran.exit_status)
@@ -218,6 +204,17 @@ class Sandbox:
         most = min(_MOST_THREADS, self._size * _ASLEEP)
         self._threads = ThreadPoolExecutor(max(self._size, most), thread_name_prefix="gym-sandbox")
 
+    def _encoded(self, code: str, stdin: str, files: Mapping[str, str], limits: Mapping[str, float]) -> bytes:
+        return encode_run({"code": code, "files": files, "modules": self.modules, "limits": limits}, stdin)
+
+    async def _play(self, request: Request) -> Ran:
+        future: Future[Ran] = Future()
+        self._slots.take(partial(self._start, request, future))
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            request.cancelled.set()
+
     def _start(self, request: Request, future: Future[Ran]) -> None:
         try:
             if self._closed.is_set():
@@ -242,3 +239,14 @@ class Sandbox:
             future.set_exception(error)
         finally:
             slot.leave()
+
+
+def _limits(cpu_s: float, memory_bytes: int) -> dict[str, float]:
+    """The limits that the process of a run keeps."""
+    return {
+        "cpu_s": cpu_s,
+        "memory_bytes": memory_bytes,
+        "processes": PROCESSES,
+        "disk_bytes": DISK_BYTES,
+        "open_files": OPEN_FILES,
+    }

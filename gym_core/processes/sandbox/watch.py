@@ -35,6 +35,7 @@ class Request:
         sleep_s: Seconds that it may be asleep.
         wall_s: Seconds that it may take.
         output_bytes: Most bytes for each of its two streams.
+        is_call: Whether the run is over once it has closed its standard output, as a call does after its answer.
         cancelled: Event that is set when the caller no longer waits.
     """
 
@@ -43,6 +44,7 @@ class Request:
     sleep_s: float
     wall_s: float
     output_bytes: int
+    is_call: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -75,7 +77,9 @@ def watch_program(backend: Backend, request: Request, closed: threading.Event, s
         if not watching.until_end():
             backend.close()
             raise WorkerLostError(f"a run did not end within {_END_S:g} seconds of being killed")
-        return _ran(watching, run.end(), tells_start=backend.tells_start)
+        # The end of a large process takes milliseconds, in which an answer need not wait.
+        end = End() if watching.has_answered else run.end()
+        return _ran(watching, end, tells_start=backend.tells_start)
 
 
 class _Watch:
@@ -91,6 +95,7 @@ class _Watch:
         self.output = output  # by descriptor: standard output, then standard error
         self.killed_for: Limit | None = None
         self.wall_s = 0.0
+        self.has_answered = False
         self.usage = None if run.pid is None else usage_of(run.pid)
         self._run = run
         self._closed = closed
@@ -111,14 +116,17 @@ class _Watch:
         return self.usage.slept_s > self.request.sleep_s or waited_s > self.request.wall_s / 2
 
     def until_end(self) -> bool:
-        """Watch until the run has ended; False if it does not end although it was killed."""
+        """Watch until the run has ended, or a call has answered; False if it does not end although it was killed."""
         while True:
             ready = [descriptor for descriptor, _ in self._poll.poll(_TICK_MS)]
             self.wall_s = time.monotonic() - self._started_s
             for descriptor in self.output:
                 if descriptor in ready or self._run.fileno() in ready:
                     self._read(descriptor)
-            if self._run.fileno() in ready:
+            if self.has_answered:
+                for descriptor in self.output:
+                    self._read(descriptor)
+            if self._run.fileno() in ready or self.has_answered:
                 return True
             if self._closed.is_set() or self.request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
@@ -163,6 +171,8 @@ class _Watch:
                 chunk = os.read(descriptor, min(_CHUNK_BYTES, most + 1 - len(kept)))
                 if not chunk:
                     self._forget(descriptor)
+                    is_answer = descriptor == next(iter(self.output)) and len(kept) > 0
+                    self.has_answered = self.has_answered or (self.request.is_call and is_answer)
                     return
                 kept += chunk
         except BlockingIOError:

@@ -510,6 +510,12 @@ async def test_nothing_of_an_untrusted_call_reaches_the_next(calls: Sandbox) -> 
     assert await calls.call(EVAL, "__import__('os').path.exists('left')") is False
 
 
+async def test_a_call_is_over_with_its_answer(calls):
+    started_s = time.monotonic()
+    assert await calls.call(EVAL, "[__import__('atexit').register(__import__('time').sleep, 4), 7][1]") == 7
+    assert time.monotonic() - started_s < 2.0
+
+
 async def test_an_untrusted_call_sees_no_variable_of_the_caller(
     calls: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
