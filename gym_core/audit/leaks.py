@@ -25,8 +25,8 @@ def find_leaks(rollouts: Sequence[Rollout], thresholds: Thresholds) -> Iterator[
     """Find answers in openings and tool results.
 
     An answer marked as one, as in `#### 72` or `"answer": 72`, is a leak. A mere mention is only noted, since an
-    extract from a text or the result of a calculator is no leak. Both are compared with how often the answers of other
-    tasks are found in the same place, since some answers are found everywhere.
+    extract from a text or the result of a calculator is not a leak. Both are compared with how often the answers of
+    other tasks are found in the same place, since some answers are found everywhere.
 
     Args:
         rollouts: Rollouts to search, one or more per task.

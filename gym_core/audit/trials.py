@@ -55,7 +55,7 @@ async def read(env: EnvironmentFactory, tasks: Sequence[Task]) -> Reading:
         return Reading(asked, has_gold=False)
     earned = {form: await _earned(env, answered[:_FORM_TASKS], form) for form in (asked, *GOLD_FORMS)}
     best = max(earned, key=earned.__getitem__)
-    # An answer that is no text, or the state that tools should leave, need not be what a reply says.
+    # An answer that is not text, or a state that tools should leave behind, may not be the text of a reply.
     is_reply = _is_one_turn(env, answered[0]) and isinstance(answered[0].answer, str | int | float)
     return Reading(best, has_gold=earned[best] > 0 or is_reply)
 

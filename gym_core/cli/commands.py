@@ -111,7 +111,7 @@ def _count(text: str) -> int:
     """The value of an option that counts something.
 
     Raises:
-        ArgumentTypeError: It is no whole number of 1 or more.
+        ArgumentTypeError: The text is not a whole number of 1 or more.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, not {text!r}")

@@ -19,7 +19,7 @@ class Rubric:
 
     The reward is the weighted mean of the verifiers, or 0.0 where a gate gives less than 1.0. Sync verifiers always
     run, for their components. Async ones, which ask a worker or a model, run only where all gates are passed, and then
-    at the same time. An exception of a verifier is raised: half a rubric is no score.
+    at the same time. An exception of a verifier is raised: half a rubric is not a score.
 
     Args:
         verifiers: Verifiers that make up the reward, by name.

@@ -18,7 +18,7 @@ _CPU_S = 2.0
 async def is_expected(found: str, expected: Any) -> bool:
     """Whether a value, as the solution's process wrote it, is the expected one.
 
-    Floats match up to 1e-9, and tuples match lists. Whatever is no value, or takes too long to read, is not.
+    Floats match up to 1e-9, and tuples match lists. A text that is not a value, or takes too long to read, is not.
 
     Raises:
         WorkerLostError: The worker was lost, through no fault of the value.

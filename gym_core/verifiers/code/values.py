@@ -35,7 +35,7 @@ def from_json(text: str, other: Callable[[Any], Any] | None = None) -> Any:
             are lists: a caller that does not expect numpy's types must not be made to allocate them.
 
     Raises:
-        ValueError: The text is no such value.
+        ValueError: The text is not such a value.
         RecursionError: The value is nested too deeply.
     """
     try:

@@ -57,7 +57,7 @@ def _simplify(text: str) -> str:
 
 
 def _elements(text: str) -> tuple[str, ...]:
-    """The brackets of a list, empty for a bare list, and then its elements; nothing where the text is no list."""
+    """The brackets of a list, empty for a bare list, and then its elements; nothing if the text is not a list."""
     match = _LIST.fullmatch(text)
     if match is None or _AMBIGUOUS_COMMA.search(text):
         return ()

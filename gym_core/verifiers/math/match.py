@@ -123,7 +123,7 @@ def _last_answer(completion: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    """The content of the last closed box, or of the last boxes, joined by commas; None where there is no box."""
+    """The content of the last closed box, or of the last boxes, joined by commas; None if there is no box."""
     boxes = _boxes(text)
     if not boxes:
         return None

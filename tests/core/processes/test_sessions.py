@@ -670,8 +670,8 @@ PATHS: list[tuple[str, str]] = [
     ("", "directory"),
     ("missing", "no such file or directory"),
     ("x" * 5000, "file name too long"),
-    ("a\0b", "no path"),
-    ("\ud800", "no path"),
+    ("a\0b", "not a path"),
+    ("\ud800", "not a path"),
     ("huge", "more than"),
     ("closed", "permission denied"),
 ]

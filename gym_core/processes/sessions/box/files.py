@@ -111,4 +111,4 @@ def _told(verb: str, path: str) -> Iterator[None]:
     except OSError as error:
         raise FileRefused(f"can't {verb} {path!r}: {os.strerror(error.errno or 0).lower()}") from None
     except ValueError:  # a NUL, or half a surrogate pair
-        raise FileRefused(f"can't {verb} {path!r}: that is no path") from None
+        raise FileRefused(f"can't {verb} {path!r}: that is not a path") from None
