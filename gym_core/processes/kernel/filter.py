@@ -47,7 +47,7 @@ pwritev2 328 287, statx 332 291, rseq 334 293, pidfd_send_signal 424 424, pidfd_
 close_range 436 436, openat2 437 437, faccessat2 439 439, epoll_pwait2 441 441, futex_waitv 449 449
 fchmodat2 452 452
 """
-_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), 435, (41, 198), (53, 199)
+_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _TIMER_CREATE = (56, 220), 435, (41, 198), (53, 199), (222, 107)
 _FCNTL, _IOCTL, _PRCTL, _PRLIMIT64 = (72, 25), (16, 29), (157, 167), (302, 261)
 _MACHINES = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}  # column of the numbers, AUDIT_ARCH_*
 _LAST = 452  # newer calls are unknown here; programs do without calls that seem not to exist
@@ -98,8 +98,9 @@ def system_call_filter() -> bytes:
     program += _if(_SOCKETPAIR[column], _choice(1, sockets, mask=_SOCK_TYPES))
     program += _if(_PRLIMIT64[column], [*no_limit, _give(_ALLOW)])
     program += _if(_CLONE[column], [_argument(0), (_ANY_BIT, 1, 0, _CLONE_ANY_NEW), _give(_ALLOW), _give(_REFUSE)])
-    # The flags of clone3 are in memory, where no filter sees them; glibc then uses clone.
-    program += _if(_CLONE3, [_give(_ERROR | errno.ENOSYS)])
+    # The flags of clone3 are in memory, where no filter sees them; glibc then uses clone, and `timeout` an alarm.
+    for missing in (_CLONE3, _TIMER_CREATE[column]):
+        program += _if(missing, [_give(_ERROR | errno.ENOSYS)])
     program += [(_GREATER, 1, 0, _LAST), _give(_REFUSE), _give(_ERROR | errno.ENOSYS)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 

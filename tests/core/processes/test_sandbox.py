@@ -399,7 +399,6 @@ async def test_there_is_no_network(sandbox: Sandbox, family: str) -> None:
         "semget(0, 32000, 0o600)",
         "msgget(0, 0o600)",
         "mq_open(b'/x', 0o102, 0o600, None)",
-        "timer_create(0, None, ctypes.byref(ctypes.c_void_p()))",
         "timerfd_create(0, 0)",
         "signalfd(-1, b'\\0' * 128, 0)",
         "inotify_init1(0)",
@@ -419,6 +418,15 @@ async def test_doors_to_the_kernel_are_shut(sandbox: Sandbox, call: str) -> None
     code = "import ctypes, errno, platform\nx86 = platform.machine() == 'x86_64'\n"
     code += "libc = ctypes.CDLL(None, use_errno=True)\n"
     assert await lines(sandbox, code + f"print(libc.{call}, ctypes.get_errno() == errno.EPERM)") == ["-1 True"]
+
+
+@isolated
+async def test_timers_that_no_limit_counts_seem_not_to_exist(sandbox: Sandbox) -> None:
+    code = "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+    code += "print(libc.timer_create(0, None, ctypes.byref(ctypes.c_void_p())), ctypes.get_errno() == errno.ENOSYS)"
+    assert await lines(sandbox, code) == ["-1 True"]
+    ran = await sandbox.run("import subprocess; subprocess.run(['timeout', '5', 'echo', '1'], check=True)")
+    assert (ran.stdout, ran.stderr) == ("1\n", "")
 
 
 @isolated
