@@ -664,12 +664,14 @@ PATHS: list[tuple[str, str]] = [
     ("/etc/passwd", "leads out of /box"),
     ("/dev/zero", "leads out of /box"),
     ("loop", "too many levels of symbolic links"),
+    ("l0", "too many levels of symbolic links"),
     ("fifo", "special file"),
     ("socket", "(special file|no such device or address)"),
     ("directory", "directory"),
     ("", "directory"),
     ("missing", "no such file or directory"),
     ("x" * 5000, "file name too long"),
+    ("x/" * 500_000, "file name too long"),
     ("a\0b", "not a path"),
     ("\ud800", "not a path"),
     ("huge", "more than"),
@@ -681,7 +683,7 @@ async def test_what_can_not_be_read_is_told_in_a_sentence_and_holds_up_nothing(b
     await box.exec(
         "ln -s /etc/passwd link; ln -s /etc up; ln -s loop loop; mkfifo fifo; mkdir directory; echo 1 > closed;"
         "chmod 0 closed; python3 -c \"import socket; socket.socket(socket.AF_UNIX).bind('socket')\";"
-        "truncate -s 60M huge"
+        "truncate -s 60M huge; python3 -c \"import os; [os.symlink(f'l{n + 1}', f'l{n}') for n in range(1500)]\""
     )
     for path, reason in PATHS:
         with pytest.raises(ToolError, match=rf"^can't .*{reason}"):

@@ -1,5 +1,6 @@
 """The files of a box: read, written and listed without leaving it, whatever links and special files it has."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from gym_core.processes.sessions.box.frames import FILE_BYTES
 
 MOST_NAMES = 4096
+_MOST_PATH = 4096  # characters; PATH_MAX of linux/limits.h
+_SHOWN = 200
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not keep the server waiting
 
 
@@ -61,6 +64,8 @@ class Box:
         return sorted(names)
 
     def _parts(self, path: str) -> list[str]:
+        if len(path) > _MOST_PATH:  # `realpath` would take quadratic time
+            raise OSError(errno.ENAMETOOLONG, "")
         real = os.path.realpath(os.path.join(self._root, path))
         if real != self._root and not real.startswith(self._root + "/"):
             raise FileRefused(f"can't use {path!r}: it leads out of {self._root}")
@@ -106,9 +111,12 @@ def _make(name: str, directory: int) -> None:
 
 @contextmanager
 def _told(verb: str, path: str) -> Iterator[None]:
+    shown = repr(path if len(path) <= _SHOWN else f"{path[:_SHOWN]}...")
     try:
         yield
     except OSError as error:
-        raise FileRefused(f"can't {verb} {path!r}: {os.strerror(error.errno or 0).lower()}") from None
+        raise FileRefused(f"can't {verb} {shown}: {os.strerror(error.errno or 0).lower()}") from None
+    except RecursionError:  # `realpath` follows a link to a link to a link by calling itself
+        raise FileRefused(f"can't {verb} {shown}: {os.strerror(errno.ELOOP).lower()}") from None
     except ValueError:  # a NUL, or half a surrogate pair
-        raise FileRefused(f"can't {verb} {path!r}: that is not a path") from None
+        raise FileRefused(f"can't {verb} {shown}: that is not a path") from None
