@@ -30,11 +30,14 @@ async def within(value: Any, limit_s: float = inf) -> Any:
     timeout = asyncio.timeout(limit_s)
     try:
         async with timeout:
-            return await value
+            result = await value
     except TimeoutError as error:
         if timeout.expired():
             raise OutOfTime from error
         raise
+    if timeout.expired():  # it has caught its cancellation, and returned all the same
+        raise OutOfTime
+    return result
 
 
 async def uncancelled(work: Awaitable[None], limit_s: float) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import json
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -782,6 +783,35 @@ async def test_past_its_own_time_an_episode_has_no_reward(kind):
     assert (played.reward, played.stop_reason, played.error) == (None, "timeout", OUT_OF_TIME)
     assert environment.log[-1] == "close"
     assert played.seconds < 0.5
+
+
+async def test_a_verdict_after_a_cancellation_that_was_caught_is_late_all_the_same():
+    class Stubborn(Recorder):
+        timeout_s = 0.02
+
+        async def verify(self, rollout):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            return 1.0
+
+    played = await play(Stubborn, "yes")
+    assert (played.reward, played.stop_reason, played.error) == (None, "timeout", OUT_OF_TIME)
+
+
+async def test_a_tool_that_catches_its_cancellation_is_late_all_the_same():
+    class Stubborn(Recorder):
+        tool_timeout_s = 0.02
+
+        @tool
+        async def wait(self) -> str:
+            """Wait."""
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            return "waited"
+
+    played = await play(Stubborn, calls("wait"), "yes")
+    assert "took longer than 0.02 seconds" in answers(played)[0]
+    assert (played.tool_errors, played.error) == (1, None)
 
 
 @pytest.mark.parametrize("kind", ["setup", "respond", "echo"])
