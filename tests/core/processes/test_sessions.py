@@ -178,8 +178,8 @@ async def test_commands_run_at_the_same_time_and_cells_after_one_another(box: Se
 async def test_two_sessions_share_nothing(make: Make) -> None:
     async with make(files={"mine": "1"}) as one, make() as other:
         assert await other.list() == ()
-        await one.exec("sleep 100 & echo 1 > /tmp/x")
-        assert (await other.exec("kill -0 2; ls /tmp")).stdout == ""
+        await one.exec("sleep 100 & echo 1 > $TMPDIR/x")
+        assert (await other.exec("kill -0 2; ls $TMPDIR")).stdout == ""
         await other.python("import os, signal; os.kill(-1, signal.SIGKILL)")
         assert (await one.exec("kill -0 $(jobs -p); cat mine")).stdout == "1"
 
