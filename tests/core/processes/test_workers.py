@@ -722,9 +722,10 @@ loop = asyncio.new_event_loop()
 import subprocess, concurrent.futures.thread
 sys.modules["fcntl"] = sys.modules["resource"] = None
 for module, names in {
-    os: "fork geteuid killpg memfd_create pidfd_open register_at_fork sched_getaffinity setsid wait4",
+    os: "O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_PATH WNOHANG fork geteuid killpg memfd_create mkfifo pidfd_open "
+    "register_at_fork sched_getaffinity setpgid setsid wait4 waitid",
     select: "poll",
-    signal: "ITIMER_REAL SIGKILL SIGXCPU pidfd_send_signal",
+    signal: "ITIMER_REAL SIGALRM SIGCHLD SIGHUP SIGKILL SIGPIPE SIGUSR1 SIGXCPU SIGXFSZ pidfd_send_signal setitimer",
     socket: "AF_UNIX SOCK_SEQPACKET recv_fds send_fds",
 }.items():
     for name in names.split():

@@ -11,7 +11,6 @@ from gym_core.processes.sessions.box.frames import FILE_BYTES
 MOST_NAMES = 4096
 _MOST_PATH = 4096  # characters; PATH_MAX of linux/limits.h
 _SHOWN = 200
-_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not keep the server waiting
 
 
 class FileRefused(Exception):
@@ -77,7 +76,7 @@ class Box:
         if not name:
             raise FileRefused(f"can't use {path!r} as a file: it is a directory")
         with self._walk(parents, make=bool(flags & os.O_CREAT)) as directory:
-            descriptor = os.open(name, flags | _OPEN, 0o644, dir_fd=directory)
+            descriptor = _open(name, flags, directory)
         try:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):
@@ -94,12 +93,18 @@ class Box:
             for part in parts:
                 if make:
                     _make(part, directory)
-                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=directory)
+                deeper = _open(part, os.O_RDONLY | os.O_DIRECTORY, directory)
                 os.close(directory)
                 directory = deeper
             yield directory
         finally:
             os.close(directory)
+
+
+def _open(name: str, flags: int, directory: int) -> int:
+    """Open a name that is no link; a FIFO doesn't keep the server waiting."""
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # Windows has none of them, and imports this module
+    return os.open(name, flags, 0o644, dir_fd=directory)
 
 
 def _make(name: str, directory: int) -> None:

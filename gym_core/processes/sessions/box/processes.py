@@ -10,7 +10,6 @@ from typing import NoReturn
 from gym_core.processes.kernel import own_proc_files
 
 _CHUNK_BYTES = 1 << 16
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python, and by what it starts unless that is told otherwise
 
 
 class Output:
@@ -110,7 +109,7 @@ def start_command(shell: str, command: bytes, env: dict[str, str]) -> Process:
     actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for descriptor, number in output.streams()]
     arguments: list[str | bytes] = [shell, "-c", command]
     try:
-        pid = os.posix_spawn(shell, arguments, env, file_actions=actions, setsid=True, setsigdef=_IGNORED)
+        pid = os.posix_spawn(shell, arguments, env, file_actions=actions, setsid=True, setsigdef=_ignored())
     except OSError:
         output.close()
         raise
@@ -136,7 +135,7 @@ def start_fork(become: Callable[[], NoReturn], kept: int) -> Process:
     if pid == 0:
         try:
             signal.set_wakeup_fd(-1)
-            for changed in (*_IGNORED, signal.SIGCHLD, signal.SIGINT):
+            for changed in (*_ignored(), signal.SIGCHLD, signal.SIGINT):
                 signal.signal(changed, signal.SIG_DFL)
             os.setsid()
             own_proc_files()
@@ -149,3 +148,8 @@ def start_fork(become: Callable[[], NoReturn], kept: int) -> Process:
             os._exit(1)
     output.leave()
     return Process(pid, output)
+
+
+def _ignored() -> tuple[signal.Signals, ...]:
+    """Signals that Python ignores, and so does what it starts unless that is told otherwise."""
+    return signal.SIGPIPE, signal.SIGXFSZ  # Windows has neither, and imports this module
