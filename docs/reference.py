@@ -22,7 +22,6 @@ MODULES = (
     "gym_core.driving",
     "gym_core.processes",
     "gym_core.audit",
-    "gym_core.driving",
     "gym_core.errors",
     "gym_adapters.trl",
     "gym_adapters.trl.testing",

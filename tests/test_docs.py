@@ -42,6 +42,8 @@ def test_the_reference_says_what_the_docstrings_say():
     page = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
     is_current = page == (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert is_current, "docs/reference.md is out of date: run `make reference`"
+    modules = [line for line in page.splitlines() if line.startswith("## ")]
+    assert len(modules) == len(set(modules)), "a module is described twice"
 
 
 class Reader:

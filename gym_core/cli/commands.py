@@ -7,6 +7,7 @@ import asyncio
 import functools
 import os
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -180,6 +181,9 @@ async def _collect(env: EnvironmentFactory, args: argparse.Namespace) -> int:
             rollouts.append(rollout)
             print(f"\r{_summary(rollouts)} of {len(tasks) * args.samples}", end="", file=sys.stderr)
     print(f"\r{_summary(rollouts)}, written to {args.output}", file=sys.stderr)
+    errors = Counter(f"{rollout.error.kind}: {rollout.error.message}" for rollout in rollouts if rollout.error)
+    for error, count in errors.most_common(3):
+        print(f"  {count} with {error}", file=sys.stderr)
     return int(any(rollout.reward is None for rollout in rollouts))
 
 

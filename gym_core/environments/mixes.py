@@ -125,7 +125,12 @@ def as_environment(env: EnvironmentFactory | Sequence[EnvironmentFactory]) -> En
         return env
     if isinstance(env, Sequence) and not isinstance(env, str):
         return mix(env)
-    raise EnvironmentSpecError(f"expected an environment or a list of them, not {env!r}")
+    cure = ""
+    if isinstance(env, Environment):
+        cure = f", which plays one episode; pass {type(env).__name__} itself"
+    elif isinstance(env, str):
+        cure = "; load_environment finds one by its name"
+    raise EnvironmentSpecError(f"expected an environment or a list of them, not {env!r}{cure}")
 
 
 def members(env: EnvironmentFactory) -> dict[str, EnvironmentFactory]:

@@ -74,7 +74,9 @@ def test_unscored_rollouts_are_written_and_fail_the_command(tmp_path, capsys):
     assert main(["run", "examples.gsm8k:Gsm8k", *options, "--max-retries", "0"]) == 1
     (rollout,) = read_rollouts(output)
     assert (rollout.reward, rollout.error.kind) == (None, "policy")
-    assert "no reward yet, 1 unscored" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no reward yet, 1 unscored" in told
+    assert "\n  1 with policy: PolicyError: http://127.0.0.1:9/v1/chat/completions failed" in told
 
 
 @pytest.mark.usefixtures("at_root")

@@ -223,8 +223,17 @@ def test_one_environment_stays_itself_and_a_list_becomes_a_mix():
     assert as_environment((Three, Five)) == env
 
 
-@pytest.mark.parametrize("wrong", ["Three", 3, None, Three(Task([]))], ids=["text", "number", "None", "instance"])
-def test_anything_else_is_refused(wrong):
+@pytest.mark.parametrize(
+    ("wrong", "cure"),
+    [
+        ("m:Three", "; load_environment finds one by its name"),
+        (3, ""),
+        (None, ""),
+        (Three(Task([])), ", which plays one episode; pass Three itself"),
+    ],
+    ids=["text", "number", "None", "instance"],
+)
+def test_anything_else_is_refused(wrong, cure):
     with pytest.raises(EnvironmentSpecError) as raised:
         as_environment(wrong)
-    assert str(raised.value) == f"expected an environment or a list of them, not {wrong!r}"
+    assert str(raised.value) == f"expected an environment or a list of them, not {wrong!r}{cure}"
