@@ -764,3 +764,20 @@ def test_a_sandbox_can_be_pickled() -> None:
 async def test_a_process_shares_one_sandbox_for_each_set_of_modules() -> None:
     assert shared_sandbox() is shared_sandbox([])
     assert shared_sandbox(["json"]) is not shared_sandbox()
+
+
+@isolated
+@pytest.mark.slow
+async def test_a_program_that_runs_at_each_tick_of_the_kernel_is_not_lost() -> None:
+    code = (
+        "import time\nTICK_S = 0.004\nwhile True:\n"
+        "    now_s = time.monotonic()\n    tick_s = (int(now_s / TICK_S) + 1) * TICK_S\n"
+        "    time.sleep(max(0, tick_s - now_s - 0.0003))\n"
+        "    while time.monotonic() < tick_s + 0.0003: pass\n"
+    )
+    sandbox = Sandbox(isolation="namespaces")
+    try:
+        ran = await sandbox.run(code, cpu_s=1.5, sleep_s=6)
+    finally:
+        sandbox.close()
+    assert ran.limit in ("cpu", "wall")
