@@ -85,10 +85,7 @@ class Episode:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            await self.finish()
-        else:
-            await self.close()
+        await (self.finish() if error is None else self.close())
 
     async def open(self) -> None:
         """Run `setup`; from here on the policy can read `messages` and `tools`, and the episode's time runs."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from gym_core.environments import Environment, Rollout, Score, Tool
+from gym_core.environments import Environment, Rollout, Score, Task, Tool
 from gym_core.episodes.limits import OutOfTime, uncancelled, within
 from gym_core.errors import EpisodeError, ToolError
 from gym_core.messages import Message, ToolSchema, conversation_problem, message_problem
@@ -27,10 +27,12 @@ class Hooks:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
+        self._task = env.task
         self._started_s: float | None = None
 
     def start(self) -> None:
         """Start the clock."""
+        self._task = self._env.task
         self._started_s = time.monotonic()
 
     @property
@@ -45,7 +47,7 @@ class Hooks:
 
     @property
     def schemas(self) -> list[ToolSchema]:
-        """Schemas of the tools; none where `setup` has put something else there, which breaks the episode."""
+        """Schemas of the tools; none if `setup` has set something else, which breaks the episode."""
         tools = self._env.tools
         return [tool.schema for tool in tools.values()] if _are_tools(tools) else []
 
@@ -61,13 +63,21 @@ class Hooks:
     async def setup(self) -> list[Message]:
         """The opening conversation."""
         opening = await self._within(self._env.setup())
-        messages = _messages("setup", self._env.task.prompt if opening is None else opening)
+        self._check_attributes()
+        if opening is None:
+            messages = _messages("the task's prompt must consist of", self._env.task.prompt)
+        else:
+            messages = _messages("setup must return", opening)
         if not messages:
             raise EpisodeError("the task has no prompt and setup returned no messages")
         return messages
 
     async def is_done(self) -> bool:
-        """Whether the environment ends the episode; raises where what a hook has set is not what it must be."""
+        """Whether the environment ends the episode.
+
+        Raises:
+            EpisodeError: A hook has set an attribute of the environment to something that it can't be.
+        """
         self._check_attributes()
         return bool(self._env.done)
 
@@ -102,12 +112,13 @@ class Hooks:
         """The environment's answer as the user; None ends the episode."""
         shown = copy.deepcopy(message) if isinstance(message["content"], list) else message.copy()
         reply = await self._within(self._env.respond(shown))  # `respond` may write into its message
-        return None if reply is None else _messages("respond", reply)
+        return None if reply is None else _messages("respond must return", reply)
 
     async def verify(self, summary: Callable[[], Rollout]) -> Score:
         """The verdict on the episode."""
         self.check_time()
         verdict = await self._within(self._env.verify(summary()))
+        self._check_attributes()
         # A class derived from Score may have fields of its own.
         return Score(verdict.reward, verdict.components) if isinstance(verdict, Score) else Score(verdict)
 
@@ -118,7 +129,10 @@ class Hooks:
             await uncancelled(closing, CLOSE_TIMEOUT_S)
 
     def _check_attributes(self) -> None:
-        """See that what the episode itself reads of the environment is what it must be."""
+        """Check the attributes of the environment that the episode itself reads."""
+        if not isinstance(task := self._env.task, Task):
+            self._env.task = self._task  # metrics and groups go by the task, also after a failure
+            raise EpisodeError(f"task must be a Task, not {task!r}")
         if not isinstance(self._env.max_turns, int | float):
             raise EpisodeError(f"max_turns must be a number, not {self._env.max_turns!r}")
         if not _are_tools(self._env.tools):
@@ -141,16 +155,16 @@ def _are_tools(tools: Any) -> bool:
     return isinstance(tools, dict) and all(isinstance(tool, Tool) for tool in tools.values())
 
 
-def _messages(hook: str, said: Any) -> list[Message]:
+def _messages(rule: str, said: Any) -> list[Message]:
     messages = said if isinstance(said, list | tuple) else [said]
     for message in messages:
         if message_problem(message):
-            raise EpisodeError(f"{hook} must return messages like user('...'), not {message!r}")
+            raise EpisodeError(f"{rule} messages like user('...'), not {message!r}")
     return list(messages)
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """See that a conversation played elsewhere consists of messages.
+    """Check that a conversation played elsewhere consists of messages.
 
     Raises:
         EpisodeError: It has something else.

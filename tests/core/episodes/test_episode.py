@@ -289,6 +289,14 @@ async def test_an_opening_without_messages_breaks_the_episode(returned):
     assert played.error == RolloutError("setup", f"setup must return messages like user('...'), not {wrong!r}")
 
 
+async def test_a_prompt_that_is_no_list_of_messages_is_not_blamed_on_setup():
+    played = await play(Recorder(Task("What is 2+2?")))
+    assert played.reward is None
+    assert played.error == RolloutError(
+        "setup", "the task's prompt must consist of messages like user('...'), not 'What is 2+2?'"
+    )
+
+
 async def test_done_in_setup_ends_the_episode_before_the_first_turn():
     class Over(Recorder):
         def setup(self):
@@ -606,6 +614,7 @@ async def test_only_the_policy_can_run_out_of_tokens(kind):
         ("tools", ["echo"], "tools must be a dict of Tool by name, not ['echo']"),
         ("tools", {"len": len}, "tools must be a dict of Tool by name, not {'len': <built-in function len>}"),
         ("max_turns", None, "max_turns must be a number, not None"),
+        ("task", "browse", "task must be a Task, not 'browse'"),
     ],
 )
 async def test_a_wrong_attribute_breaks_the_episode(name, value, sentence):
@@ -630,6 +639,7 @@ class Unsure:
     [
         ("done", Unsure(), "ValueError: the truth value is ambiguous"),
         ("max_turns", "16", "max_turns must be a number, not '16'"),
+        ("task", None, "task must be a Task, not None"),
     ],
 )
 async def test_an_attribute_that_a_hook_spoils_breaks_the_episode(kind, name, value, sentence):
@@ -653,6 +663,18 @@ async def test_an_attribute_that_a_hook_spoils_breaks_the_episode(kind, name, va
 
     played = await play(Spoiling, calls("press"), "yes")
     assert (played.reward, played.error) == (None, RolloutError(kind, sentence))
+    assert played.task == TASK
+
+
+async def test_a_verifier_that_spoils_its_task_has_no_verdict():
+    class Spoiling(Recorder):
+        def verify(self, rollout):
+            self.task = "judge"
+            return 1.0
+
+    played = await play(Spoiling, "yes")
+    assert (played.reward, played.error) == (None, RolloutError("verify", "task must be a Task, not 'judge'"))
+    assert played.task == TASK
 
 
 async def test_an_environment_that_does_not_call_its_super_class_is_an_unscored_rollout():
