@@ -11,10 +11,9 @@ from typing import Any
 
 from gym_core.environments.nemo_rows import NEMO_FIELD, chat_messages
 from gym_core.errors import TaskError
-from gym_core.messages import Message, user
+from gym_core.messages import Message, conversation_problem, user
 
 _FIELDS = ("prompt", "answer", "info", "id", "environment")
-_ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,8 @@ _JSON_NAMES = {dict: "object", str: "string"}
 def _checked(prompt: Any) -> list[Message]:
     if not isinstance(prompt, list):
         raise TaskError(f"'prompt' must be a string or a list of messages, not {prompt!r}")
-    for message in prompt:
-        if not isinstance(message, dict) or message.get("role") not in _ROLES or "content" not in message:
-            raise TaskError(f"a message needs 'role' ({', '.join(_ROLES)}) and 'content', got {message!r}")
+    if problem := conversation_problem(prompt):
+        raise TaskError(f"{problem}, in the prompt")
     return prompt
 
 

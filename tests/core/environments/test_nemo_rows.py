@@ -174,8 +174,8 @@ def test_nothing_of_a_row_is_lost():
         ),
         (
             {"input": [{"role": "critic", "content": "x"}]},
-            "a message needs 'role' (system, user, assistant, tool) and 'content', got "
-            "{'role': 'critic', 'content': 'x'}",
+            "message 0 must be an object with a role (system, user, assistant, tool), not "
+            "{'role': 'critic', 'content': 'x'}, in the prompt",
         ),
     ],
 )

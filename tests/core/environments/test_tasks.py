@@ -93,16 +93,24 @@ def test_a_task_is_frozen():
         ({"prompt": 3}, "'prompt' must be a string or a list of messages, not 3"),
         (
             {"prompt": ["hi"]},
-            "a message needs 'role' (system, user, assistant, tool) and 'content', got 'hi'",
+            "message 0 must be an object with a role (system, user, assistant, tool), not 'hi', in the prompt",
         ),
         (
             {"prompt": [{"role": "human", "content": ""}]},
-            "a message needs 'role' (system, user, assistant, tool) and 'content', got "
-            "{'role': 'human', 'content': ''}",
+            "message 0 must be an object with a role (system, user, assistant, tool), not "
+            "{'role': 'human', 'content': ''}, in the prompt",
         ),
         (
             {"prompt": [{"role": "user"}]},
-            "a message needs 'role' (system, user, assistant, tool) and 'content', got {'role': 'user'}",
+            "message 0 must have content that is text, a list of parts or None, not 'none', in the prompt",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": ["hi"]}]},
+            "message 0 must have content that is text, a list of parts or None, not ['hi'], in the prompt",
+        ),
+        (
+            {"prompt": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]},
+            "message 0 must have tool_calls with id, name and arguments as text, not [{'name': 'f'}], in the prompt",
         ),
         ({"prompt": "", "info": []}, "'info' must be a JSON object, not []"),
         ({"prompt": "", "info": None}, "'info' must be a JSON object, not None"),
