@@ -10,7 +10,6 @@ from dataclasses import replace
 from gym_core.environments import EnvironmentFactory, Rollout, RolloutError, Score
 from gym_core.episodes.boundary import Boundary, sentence
 from gym_core.episodes.limits import within
-from gym_core.episodes.playing import open_episode
 from gym_core.episodes.requirements import needs
 from gym_core.errors import EpisodeError
 
@@ -29,7 +28,7 @@ async def verify_groups(env: EnvironmentFactory, rollouts: Sequence[Rollout]) ->
 
     Returns:
         The same rollouts in the same order, with the rewards of their group. A rollout without a reward is left out of
-        its group and stays as it is. If `verify_group` fails, its group has no reward.
+        its group and stays as it is. If a group can't be judged, none of its rollouts has a reward.
     """
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for position, rollout in enumerate(rollouts):
@@ -46,10 +45,10 @@ async def verify_groups(env: EnvironmentFactory, rollouts: Sequence[Rollout]) ->
 
 
 async def _verify_group(env: EnvironmentFactory, group: list[Rollout]) -> list[Rollout]:
-    judge = open_episode(env, group[0].task).env
-    if not needs(judge).group_verdicts:
-        return group
     with Boundary() as boundary:
+        judge = env(group[0].task.copy())
+        if not needs(judge).group_verdicts:
+            return group
         verdicts = await within(judge.verify_group(group))
         scores = [verdict if isinstance(verdict, Score) else Score(verdict) for verdict in verdicts]
         if len(scores) != len(group):

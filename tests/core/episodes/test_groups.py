@@ -118,6 +118,20 @@ async def test_nothing_that_a_group_verifier_raises_escapes(error, sentence):
     assert judged.error == RolloutError("verify", f"verify_group: {sentence}")
 
 
+async def test_a_group_whose_judge_cannot_be_made_keeps_no_reward():
+    class Fails(Brief):
+        def __init__(self, task):
+            raise OSError("too many open files")
+
+    def env(task):
+        return Fails(task)
+
+    env.name, env.tasks = "Fails", Fails.tasks
+    (judged,) = await verify_groups(env, [rollout(Fails.tasks[0], "a")])
+    assert judged.reward is None
+    assert judged.error == RolloutError("verify", "verify_group: OSError: too many open files")
+
+
 async def test_groups_are_judged_at_the_same_time():
     class Meets(Brief):
         judging = asyncio.Barrier(len(Brief.tasks))
