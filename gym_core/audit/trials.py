@@ -66,7 +66,7 @@ async def _earned(env: EnvironmentFactory, tasks: Sequence[Task], form: str) -> 
 
 
 def _is_one_turn(env: EnvironmentFactory, task: Task) -> bool:
-    found = needs(env(task))
+    found = needs(open_episode(env, task))
     return not (found.tools or found.user_turns)
 
 

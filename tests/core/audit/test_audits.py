@@ -41,7 +41,10 @@ async def test_a_correct_environment_has_no_findings():
 
 @pytest.mark.parametrize(
     "name",
-    ["gsm8k:Gsm8k", "meetings:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"],
+    [
+        *("gsm8k:Gsm8k", "meetings:Calendar", "guess_number:GuessNumber", "calculator:Calculator", "addition:Addition"),
+        pytest.param("terminal:Terminal", marks=pytest.mark.slow),
+    ],
 )
 def test_the_examples_have_no_findings(name, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
@@ -61,6 +64,17 @@ async def test_a_verifier_that_takes_anything_is_found():
     for policy in ("always 'yes' 1", "prompt copied 1", "all answers 1", "another task's answer 1", "random text 1"):
         assert policy in finding.sentence
     assert "empty" not in finding.sentence
+
+
+async def test_an_environment_that_cannot_be_made_is_found():
+    class Unmade(Sums):
+        """Breaks before it starts."""
+
+        def __init__(self, task):
+            raise OSError("no such file")
+
+    finding = (await defects(Unmade))["unscored"]
+    assert finding.example["error"] == "setup: OSError: no such file"
 
 
 async def test_a_list_of_all_answers_that_scores_is_found():
