@@ -114,9 +114,10 @@ def argument(text: str) -> tuple[str, Any]:
 
 async def _look(episode: Episode) -> None:
     await episode.open()
-    await episode.close()
-    if episode.error:
-        raise EpisodeError(f"environment {episode.env.name!r} can't be opened: {episode.error.message}")
+    failure = episode.error
+    await episode.close()  # a failure to close is logged, and does no harm to a run
+    if failure:
+        raise EpisodeError(f"environment {episode.env.name!r} can't be opened: {failure.message}")
 
 
 def _problems(
@@ -130,7 +131,8 @@ def _problems(
     found = needs(env)
     for need, words in _WORDS.items():
         if getattr(found, need) and not getattr(by.gives, need):
-            yield f"environment {name!r} {words}, which is not supported by {by.name}; {by.instead}"
+            advice = f"; {by.instead}" if by.instead else ""
+            yield f"environment {name!r} {words}, which is not supported by {by.name}{advice}"
     if template is not None and (problem := _template_problem(found, by, template)):
         yield f"environment {name!r} can't be played with this tokenizer: {problem}"
 

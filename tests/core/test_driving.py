@@ -57,6 +57,11 @@ def test_an_unmet_need_is_one_sentence_with_an_alternative(env, words):
     assert playable(Plain, by=NOTHING) is None
 
 
+def test_a_player_without_an_alternative_ends_its_sentence_there():
+    sentence = "environment 'Shop' has tools, which is not supported by a reward function"
+    assert playable(Shop, by=Player("a reward function", gives=Needs())) == sentence
+
+
 class Tokenizer:
     """What a chat template needs of one; it shows no roles, so no turn has an end."""
 
@@ -96,6 +101,14 @@ def test_an_environment_that_cannot_be_opened_is_named():
         opened_episode(Down)
     with pytest.raises(EnvironmentSpecError, match="environment 'Empty' has no tasks"):
         opened_episode(type("Empty", (Plain,), {"tasks": ()}))
+
+
+def test_an_environment_that_cannot_be_closed_has_been_opened():
+    class Stuck(Shop):
+        def close(self):
+            raise ConnectionError("refused")
+
+    assert [schema["function"]["name"] for schema in opened_episode(Stuck).tools] == ["buy"]
 
 
 def test_an_opened_episode_is_closed_again():
