@@ -86,4 +86,4 @@ class MissingDependencyError(GymError, ImportError):
         self.extra = extra
 
     def __str__(self) -> str:
-        return f"this needs {self.extra}: pip install 'gym-adapters[{self.extra}]'"
+        return f"this needs the extra {self.extra!r}: run `pip install '.[{self.extra}]'` in a clone"

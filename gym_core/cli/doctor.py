@@ -16,13 +16,15 @@ def diagnose() -> int:
         print(f"\nExtras\n{_table((extra.name, _versions(extra)) for extra in extras)}")
     else:
         print("\nExtras\n  unknown: gym-adapters runs from a checkout that is not installed")
-    print("\nConflicts\n" + "\n".join(f"  {conflict}" for conflict in conflicts or ["none found"]))
+    unknown = ["unknown: the package packaging, which compares versions, is not installed"]
+    shown = unknown if conflicts is None else conflicts or ["none found"]
+    print("\nConflicts\n" + "\n".join(f"  {line}" for line in shown))
     return int(bool(conflicts) or any(fact.is_fault for fact in facts))
 
 
 def _versions(extra: Extra) -> str:
     if not extra.is_installed:
-        return f"not installed: pip install 'gym-adapters[{extra.name}]'"
+        return f"not installed: run `pip install '.[{extra.name}]'` in a clone"
     return ", ".join(f"{package} {version or 'MISSING'}" for package, version in extra.versions.items())
 
 

@@ -50,12 +50,12 @@ def find_extras() -> list[Extra]:
     return [Extra(name, versions) for name, versions in sorted(packages.items())]
 
 
-def find_conflicts() -> list[str]:
-    """One sentence per conflict between installed packages, as far as our extras use them."""
+def find_conflicts() -> list[str] | None:
+    """One sentence per conflict between installed packages that our extras use; None if versions can't be compared."""
     try:
         from packaging.requirements import Requirement  # it comes with every trainer; the core does without
     except ImportError:
-        return []
+        return None
     extras = find_extras()
     ours = {extra.name for extra in extras if extra.is_installed}
     used = {package for extra in extras if extra.is_installed for package in extra.versions}

@@ -46,7 +46,9 @@ def test_an_error_survives_a_pickle(name):
 
 
 def test_a_missing_library_says_how_to_install_it():
-    assert str(errors.MissingDependencyError("trl")) == "this needs trl: pip install 'gym-adapters[trl]'"
+    assert (
+        str(errors.MissingDependencyError("trl")) == "this needs the extra 'trl': run `pip install '.[trl]'` in a clone"
+    )
 
 
 def test_no_module_shares_its_name_with_a_function():

@@ -270,4 +270,4 @@ def test_without_the_library_the_extra_is_named() -> None:
     program = "import sys; sys.modules['reasoning_gym'] = None; import gym_adapters.reasoning_gym"
     root = str(Path(__file__).parents[2])
     child = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
-    assert "pip install 'gym-adapters[reasoning-gym]'" in child.stderr
+    assert "pip install '.[reasoning-gym]'" in child.stderr

@@ -154,6 +154,14 @@ def test_versions_that_conflict_are_named(site: Path) -> None:
     ]
 
 
+def test_versions_that_cannot_be_compared_are_not_called_free_of_conflicts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    assert main(["doctor"]) == 0
+    assert "unknown: the package packaging, which compares versions, is not installed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("peft", "conflicts"), [("0.21.2", 1), ("0.22.0", 0)])
 def test_a_peft_that_transformers_refuses_is_named(site: Path, peft: str, conflicts: int) -> None:
     pytest.importorskip("packaging")

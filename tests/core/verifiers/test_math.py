@@ -106,7 +106,7 @@ async def test_a_verdict_is_remembered(monkeypatch):
 
 async def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setattr(math_module, "_has_math_verify", lambda: False)
-    with pytest.raises(MissingDependencyError, match=r"this needs math: pip install 'gym-adapters\[math\]'"):
+    with pytest.raises(MissingDependencyError, match=r"this needs the extra 'math': run `pip install '\.\[math\]'`"):
         await math_match("42", "42")
 
 
