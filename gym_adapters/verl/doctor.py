@@ -12,7 +12,7 @@ from gym_adapters.verl.compat import create_rl_dataset, get_custom_reward_fn
 from gym_adapters.verl.rehearsal import Worker, coloured, replies
 from gym_adapters.verl.reward import REWARD_FUNCTION
 from gym_adapters.verl.rows import gym_row
-from gym_core import GymError
+from gym_core import EpisodeError, GymError
 from gym_core.driving import opened_episode, playable
 
 
@@ -66,7 +66,12 @@ def _row_problems(config: Any, row: dict[str, Any]) -> Iterator[str]:
     loop = row.get("agent_name", config.actor_rollout_ref.rollout.agent.default_agent_loop)
     if loop == "gym":
         return
-    if problem := playable(opened_episode(gym.env, gym.task), by=replace(REWARD_FUNCTION, name=f"agent loop {loop!r}")):
+    try:
+        episode = opened_episode(gym.env, gym.task)
+    except EpisodeError as error:
+        yield str(error)
+        return
+    if problem := playable(episode, by=replace(REWARD_FUNCTION, name=f"agent loop {loop!r}")):
         yield problem
     elif get_custom_reward_fn(config) is None:
         yield (

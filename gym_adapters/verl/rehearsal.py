@@ -11,7 +11,8 @@ from typing import Any
 
 from gym_adapters.verl.compat import AgentLoopWorker, DataProto, TokenOutput, collate_fn
 from gym_adapters.verl.rows import gym_row
-from gym_core import ChatTemplate, ToolSchema, assistant, open_episode, tool_call, user
+from gym_core import ChatTemplate, EpisodeError, ToolSchema, assistant, tool_call, user
+from gym_core.driving import opened_episode
 
 SAMPLED, CONTEXT, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
@@ -52,7 +53,7 @@ class _Engine:
 def replies(row: dict[str, Any], tokenizer: Any) -> Iterator[tuple[str, str]]:
     """The reply of each rollout, with a description: a text, and a tool call if there is a tool."""
     yield "a text", "I don't know."
-    if tools := asyncio.run(_tools(row)):
+    if tools := _tools(row):
         yield f"a call of {tools[0]['function']['name']}", _call(tools[0], tokenizer)
     else:
         yield "another text", "The answer is 1."
@@ -69,12 +70,12 @@ def coloured(rollout: Any, tokenizer: Any) -> str:
     return "".join(f"{colour}{tokenizer.decode(ids)}{PLAIN}" for colour, ids in spans)
 
 
-async def _tools(row: dict[str, Any]) -> list[ToolSchema]:
+def _tools(row: dict[str, Any]) -> list[ToolSchema]:
     gym = gym_row(row["extra_info"])
-    episode = open_episode(gym.env, gym.task)
-    await episode.open()
-    await episode.close()
-    return episode.tools
+    try:
+        return opened_episode(gym.env, gym.task).tools
+    except EpisodeError:  # the rollout will fail in the same way, and say so
+        return []
 
 
 def _call(tool: ToolSchema, tokenizer: Any) -> str:

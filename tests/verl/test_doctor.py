@@ -117,6 +117,14 @@ def test_an_environment_of_several_turns_without_our_loop_is_a_problem(doctor):
     assert "set actor_rollout_ref.rollout.agent.default_agent_loop=gym" in output.out
 
 
+def test_an_environment_that_cannot_be_opened_is_a_problem_without_our_loop_too(doctor):
+    loop = "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agent"
+    status, output = doctor("Unmade", loop)
+
+    assert status == 1
+    assert "environment 'Unmade' can't be opened: RuntimeError: no browser" in output.out
+
+
 def test_replies_that_nothing_verifies_are_a_problem(doctor):
     status, output = doctor("Echo", "reward.custom_reward_function.path=null")
 
