@@ -45,8 +45,9 @@ class Question(Environment):
         an answer that is not an expression earns as much as an empty one. A lost child leaves the rollout without a
         reward.
 
-        Returns: The reward, with these components of 0.0 or 1.0: `format` (there was an answer), `unreadable` (the
-        scorer can't read it, or must not) and `hung` (it used up the scorer's CPU seconds or memory, or would have).
+        Returns:
+            The reward, with these components of 0.0 or 1.0: `format` (there was an answer), `unreadable` (the scorer
+            can't read it, or must not) and `hung` (it used up the scorer's CPU seconds or memory, or would have).
         """
         try:
             parts = await self.call_scorer(score, rollout)

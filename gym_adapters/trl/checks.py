@@ -50,8 +50,11 @@ def preflight(
             tools.
         rollout_func: Rollout function of the trainer; None if it plays by `environment_factory` or single turns.
 
-    Returns: One sentence per problem; an empty list if there is none. Each environment's first task is opened and
-    closed for it.
+    Returns:
+        One sentence per problem; an empty list if there is none. Each environment's first task is opened and closed.
+
+    Raises:
+        EnvironmentSpecError: An environment has no tasks.
     """
     problems = list(_weights(args, reward_funcs))
     for member in members(as_environment(env)).values():

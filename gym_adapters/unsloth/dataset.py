@@ -42,6 +42,7 @@ def gym_dataset(
 
     Raises:
         EnvironmentSpecError: There are no tasks, or all prompts are too long.
+        EpisodeError: An environment can't be opened to see its tools.
         TaskError: A row of a JSONL file is not a task.
     """
     env = as_environment(env)

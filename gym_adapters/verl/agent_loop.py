@@ -144,7 +144,10 @@ def _track(rollout: Rollout, template: ChatTemplate) -> TokenTrack:
 
 
 def _reward(rollout: Rollout, group: Sequence[Rollout]) -> float:
-    """The reward; verl takes no None, so a missing one becomes the mean of its group, which keeps the baseline."""
+    """The reward; verl takes no None, so a missing one becomes the mean of its group, which keeps the baseline.
+
+    If the whole group has none, 0.0 stands for it: no token of the group counts, so nothing is learned from it.
+    """
     if rollout.reward is not None:
         return rollout.reward
     return fmean([other.reward for other in group if other.reward is not None] or [0.0])
