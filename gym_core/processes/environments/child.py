@@ -8,11 +8,12 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gym_core.processes.environments.host import EnvironmentHost
+    from gym_core.processes.environments.host import EnvironmentHost, HostedEnvironment
 
 DESCRIPTORS = 128
 """The most channels in one message."""
@@ -22,8 +23,8 @@ def live(settings: dict[str, Any], descriptors: list[int]) -> None:
     """Serve places until the parent is gone or ends this process.
 
     Args:
-        settings: `main`, how to import the parent's main module, or None; `places`, their number; `outlives`, whether
-            this process must notice itself that its parent is gone.
+        settings: Settings with `main`, how to import the parent's main module, or None; `places`, their number; and
+            `outlives`, whether this process must notice itself that its parent is gone.
         descriptors: Descriptors of a file with the pickled environment, of a socket that sends the channels of the
             places, and of standard output and standard error.
     """
@@ -46,22 +47,31 @@ def live(settings: dict[str, Any], descriptors: list[int]) -> None:
 
 def _serve(host: EnvironmentHost, channel: socket.socket) -> None:
     """Answer the requests for one place, in one thread, since objects of a sync hook may be bound to its thread."""
-    from gym_core.processes.environments.frames import CHUNK_BYTES, Frames, frame
-    from gym_core.processes.environments.host import HostedEnvironment, broken
+    from gym_core.processes.environments.frames import CHUNK_BYTES, Frames
+    from gym_core.processes.environments.host import HostedEnvironment
 
     pid, frames, environment = os.getpid(), Frames(), HostedEnvironment(host, stop=channel.fileno())
-    while chunk := channel.recv(CHUNK_BYTES):
-        frames.add(chunk)
-        while (body := frames.take()) is not None:
-            if not body:
-                continue  # the request to stop a hook that has already ended
-            try:
-                answer = frame(environment.answer(*pickle.loads(body)))
-            except Exception as error:  # the process boundary: pickling the author's objects may raise anything
-                answer = frame(broken(error))
-            if os.getpid() != pid:
-                os._exit(0)  # the hook forked; only one of the two may answer
-            channel.sendall(answer)
+    with suppress(OSError):  # the parent has given up the place while its hook ran; other places go on
+        while chunk := channel.recv(CHUNK_BYTES):
+            frames.add(chunk)
+            while (body := frames.take()) is not None:
+                answer = _answer(environment, body)
+                if os.getpid() != pid:
+                    os._exit(0)  # the hook forked; only one of the two may answer
+                channel.sendall(answer)
+
+
+def _answer(environment: HostedEnvironment, body: bytes) -> bytes:
+    """The frame that answers a request; nothing for the request to stop a hook that has already ended."""
+    from gym_core.processes.environments.frames import frame
+    from gym_core.processes.environments.host import broken
+
+    if not body:
+        return b""
+    try:
+        return frame(environment.answer(*pickle.loads(body)))
+    except Exception as error:  # the process boundary: pickling the author's objects may raise anything
+        return frame(broken(error))
 
 
 def _load(payload: int, main: list[str] | None) -> Any:

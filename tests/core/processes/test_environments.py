@@ -397,6 +397,19 @@ async def test_a_child_that_is_given_up_ends_with_the_last_of_its_other_episodes
 
 
 @pytest.mark.slow
+async def test_a_hook_that_ends_after_it_was_given_up_ends_no_other_episode():
+    other, stuck_episode = (open_episode(crowd, Trouble.tasks[0]) for _ in range(2))
+    await other.open()
+    await stuck_episode.open()  # in the last place that is free, whose thread is the main thread
+    stuck = asyncio.ensure_future(stuck_episode.call(tool_call("call", '{"what": "time.sleep(2)"}')))
+    await asyncio.sleep(0.3)
+    stuck.cancel()
+    await asyncio.wait({stuck})
+    await asyncio.sleep(1.5)  # the hook has ended, and nobody takes its answer
+    assert (await other.finish()).reward == 1.0
+
+
+@pytest.mark.slow
 async def test_a_child_that_is_given_up_ends_after_a_grace(monkeypatch):
     monkeypatch.setattr(children, "GRACE_S", 0.5)
     pid = await child_pid(crowd)
