@@ -38,7 +38,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _proportional_bytes(pid: int) -> int:
-    """The same, with only the process's part of shared pages."""
+    """The same, with only the process's part of shared pages, unless the process hides how much that is."""
     with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
         return sum(int(line.split()[1]) << 10 for line in file if line.startswith(_PARTS))
-    return 0
+    return _resident_bytes(pid)  # by PR_SET_DUMPABLE, it can hide that from all but root
