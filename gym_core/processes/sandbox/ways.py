@@ -47,11 +47,14 @@ class LazyBackend:
         self._isolation = isolation
         self._modules = modules
         self._backend: Backend | None = None
+        self._is_closed = False
         self._opening = threading.Lock()
 
     def get(self) -> Backend:
-        """The back end; raises the same as `open_backend`."""
+        """The back end; raises the same as `open_backend`, and WorkerLostError once it is closed."""
         with self._opening:
+            if self._is_closed:
+                raise WorkerLostError("the sandbox is closed")
             if self._backend and not self._backend.is_alive():
                 self._backend.close()
                 self._backend = None
@@ -74,9 +77,11 @@ class LazyBackend:
         raise AssertionError
 
     def close(self) -> None:
-        """End all runs and sessions."""
-        if self._backend:
-            self._backend.close()
+        """End all runs and sessions, even one that is about to start."""
+        with self._opening:
+            self._is_closed = True
+            if self._backend:
+                self._backend.close()
 
 
 def isolation_problem(way: Isolation) -> str | None:

@@ -480,6 +480,22 @@ async def test_a_closed_sandbox_ends_its_sessions_and_opens_no_more() -> None:
         await sandbox.session().open()
 
 
+@in_namespaces
+@pytest.mark.slow
+async def test_a_sandbox_that_closes_while_a_session_opens_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sandbox = Sandbox(["slow_to_import"])
+    box = sandbox.session()
+    opening = asyncio.ensure_future(box.open())
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(sandbox.close)
+    with pytest.raises(WorkerLostError):
+        await opening
+
+
 @contextmanager
 def hogs(count: int) -> Iterator[None]:
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
@@ -594,6 +610,13 @@ async def test_an_interpreter_that_was_killed_meanwhile_is_told_by_the_next_cell
     assert "NameError" in cell.stderr
     assert cell.stderr.endswith("this is a new one, earlier variables are gone\n")
     assert (await box.python("import os; os._exit(3)")).exit_status == 3
+
+
+@pytest.mark.slow
+async def test_interpreters_that_end_between_cells_leave_no_descriptors_behind(box: Session) -> None:
+    for _ in range(140):  # more than half of the descriptors that the server may have
+        await box.exec("kill -9 -1; sleep 0.02")
+        assert (await box.python("1")).value == "1"
 
 
 async def test_a_stopped_interpreter_does_not_hold_up_the_session(box: Session) -> None:

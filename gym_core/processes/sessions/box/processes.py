@@ -2,12 +2,11 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from gym_core.processes.kernel import own_proc_files
+from gym_core.processes.kernel import cpu_s, own_proc_files
 
 _CHUNK_BYTES = 1 << 16
 
@@ -93,11 +92,8 @@ class Process:
         return False
 
     def cpu_s(self) -> float:
-        """CPU seconds used, by the clock of clock_getcpuclockid(3); 0 if it has ended."""
-        try:
-            return time.clock_gettime((~self.pid << 3) | 2) if self.exit_status is None else 0.0
-        except OSError:
-            return 0.0
+        """CPU seconds used; 0 if it has ended."""
+        return cpu_s(self.pid) if self.exit_status is None else 0.0
 
 
 def start_command(shell: str, command: bytes, env: dict[str, str]) -> Process:

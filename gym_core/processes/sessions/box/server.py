@@ -181,6 +181,8 @@ class _Server:
                 process.exit_status = os.waitstatus_to_exitcode(status)
                 if process is self._interpreter.process:
                     self._interpreter.lose()
+                if all(job.process is not process for job in self._jobs.values()):
+                    self._drain(process)  # it was an interpreter, and ended between two cells
 
     def _kill_all(self) -> None:
         """Kill everything in the box except this process."""
@@ -199,13 +201,16 @@ class _Server:
                 self._interpreter.lose(told=True)
         head, body = job.result()
         if has_ended:
-            for descriptor in job.process.output.kept:
-                self._drains.add(descriptor)
+            self._drain(job.process)
         self._left["wall"] -= head["wall_s"]
         self._left["output"] -= len(body)
         self._check_session()
         if job.killed_for != CANCELLED:
             self._say(head, body)
+
+    def _drain(self, process: Process) -> None:
+        for descriptor in process.output.kept:
+            self._drains.add(descriptor)
 
     def _check_session(self) -> None:
         """If the session has used up a limit, end everything; nothing will run any more."""
