@@ -69,8 +69,7 @@ class Workers:
         call = Call(name, pickled_arguments(name, args), cpu_s, sleep_s, self._closed)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._start()
-        self._calls.put((call, future))
+        self._queue(call, future)
         try:
             return await future
         finally:
@@ -78,7 +77,8 @@ class Workers:
 
     def close(self) -> None:
         """Kill all workers; running and queued calls are lost."""
-        self._closed.set()
+        with self._queueing:  # no call is queued behind the last ones that the threads take
+            self._closed.set()
         for _ in self._threads:
             self._calls.put(None)
         for thread in self._threads:
@@ -88,22 +88,20 @@ class Workers:
 
     def _set_up(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Call, asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._starting = threading.Lock()
+        self._queueing = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._workers = [Worker(self._memory_bytes) for _ in range(self._size)]
         self._idle = list(self._workers)
 
-    def _start(self) -> None:
-        if self._closed.is_set():
-            raise WorkerLostError("the workers are closed, they take no more calls")
-        if self._threads:
-            return
-        with self._starting:
-            if not self._threads:
-                threads = [threading.Thread(target=self._work, name="gym-workers", daemon=True) for _ in self._workers]
-                for thread in threads:
-                    thread.start()
-                self._threads = threads
+    def _queue(self, call: Call, future: asyncio.Future[Any]) -> None:
+        with self._queueing:
+            if self._closed.is_set():
+                raise WorkerLostError("the workers are closed, they take no more calls")
+            while len(self._threads) < self._size:
+                thread = threading.Thread(target=self._work, name="gym-workers", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            self._calls.put((call, future))
 
     def _work(self) -> None:
         while item := self._calls.get():

@@ -39,7 +39,9 @@ class RefusedError(Exception):
 
 
 class Zygote:
-    """A clean interpreter with one thread that forks processes; for one thread at a time.
+    """A clean interpreter with one thread that forks processes.
+
+    `fork` is for any thread, all else for one thread at a time.
 
     A forked process has the modules that the zygote has imported, none of the caller's descriptors, and the environment
     variables given here. It ends with its zygote, which ends with its caller. In a process forked from the caller, the
@@ -58,7 +60,7 @@ class Zygote:
 
     Raises:
         RefusedError: The zygote could not be isolated, or this system lacks what it needs.
-        WorkerLostError: The zygote could not import a module, or died.
+        WorkerLostError: The zygote could not be started, could not import a module, or died.
     """
 
     def __init__(
@@ -83,15 +85,11 @@ class Zygote:
         }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", BOOT + _SERVE, json.dumps(settings)],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=env,
-                cwd="/" if isolate else None,
-                start_new_session=True,
-            )
+            try:
+                self._process = _start(settings, env, theirs.fileno())
+            except WorkerLostError:
+                self._control.close()
+                raise
         self._control_poll = select.poll()  # select() refuses the high descriptors of a busy trainer
         self._control_poll.register(self._control, select.POLLIN)
         forget_in_forks(self)
@@ -144,7 +142,7 @@ class Zygote:
         return Child(ours, limits or {})
 
     def is_alive(self) -> bool:
-        """It can fork."""
+        """Whether it can fork."""
         return self._process.poll() is None
 
     def close(self) -> None:
@@ -188,6 +186,21 @@ class Zygote:
             raise WorkerLostError("the zygote died")
         answer: dict[str, Any] = json.loads(message)
         return answer
+
+
+def _start(settings: Mapping[str, Any], env: Mapping[str, str], control: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", BOOT + _SERVE, json.dumps(settings)],
+            stdin=control,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=env,
+            cwd="/" if settings["isolate"] else None,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WorkerLostError(f"{sys.executable} can't be started: {error}") from error
 
 
 def import_path() -> list[str]:

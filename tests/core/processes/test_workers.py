@@ -519,6 +519,16 @@ def test_many_threads_share_a_pool() -> None:
     assert answers == list(range(0, 400, 2))
 
 
+async def test_an_interpreter_that_cannot_be_started_loses_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(WorkerLostError, match="/nowhere/python can't be started"):
+            await workers.call(double, 1)
+    assert await workers.call(double, 1) == 2
+    await asyncio.to_thread(workers.close)
+
+
 def test_a_loop_that_is_closed_early_costs_no_worker(workers: Workers) -> None:
     async def leave() -> None:
         asyncio.get_running_loop().call_later(0.2, asyncio.get_running_loop().stop)
