@@ -21,7 +21,7 @@ class PsUsage:
         self._looked_s = time.monotonic()
 
     def look(self) -> None:
-        """Update both figures, at most once per second."""
+        """Update the figures, at most once per second."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _EVERY_S:
             return

@@ -24,7 +24,7 @@ def cpu_s(pid: int) -> float:
 
 
 def oom_kills() -> int | None:
-    """How many processes of this machine the kernel has killed for lack of memory; None if it does not say."""
+    """Number of processes of this machine that the kernel has killed for lack of memory; None if it does not say."""
     for line in _read("/proc/vmstat").splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])
@@ -55,7 +55,7 @@ class Usage:
         self._looked_s = time.monotonic()
 
     def look(self) -> None:
-        """Update both figures."""
+        """Update the figures."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _LEAST_SAMPLED_S:
             return

@@ -32,7 +32,7 @@ _ASLEEP = 16  # how many times as many runs there may be as are awake
 _MOST_THREADS = 64
 _CALL_S = 60.0  # wall seconds of a call
 _ANSWER_BYTES = 1 << 20
-LEAST_BYTES = 128 << 20  # for the server of a session
+_LEAST_BYTES = 128 << 20  # for the server of a session
 
 
 class Sandbox:
@@ -168,15 +168,9 @@ class Sandbox:
         Raises:
             ValueError: The memory is too small.
         """
-        if memory_bytes < LEAST_BYTES:
-            raise ValueError(f"memory_bytes must be at least {LEAST_BYTES}, not {memory_bytes}")
-        limits = {
-            "cpu_s": cpu_s,
-            "memory_bytes": memory_bytes,
-            "processes": processes,
-            "disk_bytes": DISK_BYTES,
-            "open_files": 2 * OPEN_FILES,
-        }
+        if memory_bytes < _LEAST_BYTES:
+            raise ValueError(f"memory_bytes must be at least {_LEAST_BYTES}, not {memory_bytes}")
+        limits = _limits(cpu_s, memory_bytes, processes=processes, open_files=2 * OPEN_FILES)
         settings = {"wall_s": wall_s, "output_bytes": output_bytes, "modules": self.modules, "limits": limits}
 
         def start(channel: int) -> Server:
@@ -241,12 +235,14 @@ class Sandbox:
             slot.leave()
 
 
-def _limits(cpu_s: float, memory_bytes: int) -> dict[str, float]:
-    """The limits that the process of a run keeps."""
+def _limits(
+    cpu_s: float, memory_bytes: int, *, processes: int = PROCESSES, open_files: int = OPEN_FILES
+) -> dict[str, float]:
+    """The limits that the process of a run or the server of a session keeps."""
     return {
         "cpu_s": cpu_s,
         "memory_bytes": memory_bytes,
-        "processes": PROCESSES,
+        "processes": processes,
         "disk_bytes": DISK_BYTES,
-        "open_files": OPEN_FILES,
+        "open_files": open_files,
     }

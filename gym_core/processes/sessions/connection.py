@@ -18,6 +18,7 @@ _TICK_S = 0.1
 
 Answer = tuple[dict[str, Any], bytes]
 Look = Callable[[int | None], Limit | None]
+"""A look at the process of a request, by its id in the box; the limit that it has met, if any."""
 
 
 class Server(Protocol):
@@ -70,13 +71,7 @@ class Connection:
         reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
         self._listening = asyncio.ensure_future(self._listen(reader))
 
-    async def ask(
-        self,
-        head: dict[str, Any],
-        body: bytes,
-        limit_s: float,
-        look: Callable[[int | None], Limit | None] | None = None,
-    ) -> Answer:
+    async def ask(self, head: dict[str, Any], body: bytes, limit_s: float, look: Look | None = None) -> Answer:
         """Send a request and return the answer; cancelling the call makes the server give it up.
 
         Args:
