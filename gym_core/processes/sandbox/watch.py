@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import threading
 import time
@@ -19,7 +20,8 @@ from gym_core.processes.sandbox.slots import Slot
 from gym_core.processes.zygote import End
 
 _OUT_OF: dict[int, Limit] = {status: name for name, status in OUT_OF.items()}
-_TICK_MS = 20
+_SHORTEST_S, _LONGEST_S = 0.012, 0.028  # between two looks at a run
+_chance = random.SystemRandom()
 _DOZE_S = 0.2  # a run that slept for that long is asleep, one that used as many CPU seconds is awake
 _END_S = 30.0  # for a killed run to end
 _CHUNK_BYTES = 1 << 16
@@ -117,8 +119,10 @@ class _Watch:
 
     def until_end(self) -> bool:
         """Watch until the run has ended, or a call has answered; False if it does not end although it was killed."""
+        look_s = 0.0
         while True:
-            ready = [descriptor for descriptor, _ in self._poll.poll(_TICK_MS)]
+            wait_s = max(0.0, look_s - time.monotonic())
+            ready = [descriptor for descriptor, _ in self._poll.poll(1000 * wait_s)]
             self.wall_s = time.monotonic() - self._started_s
             for descriptor in self.output:
                 if descriptor in ready or self._run.fileno() in ready:
@@ -130,6 +134,9 @@ class _Watch:
                 return True
             if self._closed.is_set() or self.request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
+            if time.monotonic() < look_s:
+                continue  # what it writes must not tell a run when it is looked at, to seem awake just then
+            look_s = time.monotonic() + _chance.uniform(_SHORTEST_S, _LONGEST_S)
             if self.usage:
                 self.usage.look()
                 self._leave_or_take_slot(self.usage)

@@ -422,6 +422,29 @@ async def test_doors_to_the_kernel_are_shut(sandbox: Sandbox, call: str) -> None
     assert await lines(sandbox, code + f"print(libc.{call}, ctypes.get_errno() == errno.EPERM)") == ["-1 True"]
 
 
+WAKES_TO_BE_SEEN = """
+import fcntl, os, time
+left = bytearray(4)
+def is_read():
+    fcntl.ioctl(1, 0x541B, left)  # FIONREAD
+    return not any(left)
+while True:
+    os.write(1, b".")
+    end = time.perf_counter() + 0.02
+    while not is_read() and time.perf_counter() < end: pass
+    end = time.perf_counter() + 0.0006
+    while time.perf_counter() < end: pass
+    time.sleep(0.015)
+"""
+
+
+@isolated
+@pytest.mark.slow
+async def test_a_sleeper_that_wakes_to_be_seen_is_asleep(sandbox: Sandbox) -> None:
+    ran = await sandbox.run(WAKES_TO_BE_SEEN, cpu_s=20, sleep_s=1.5, wall_s=6)
+    assert ran.limit == "wall"
+
+
 @isolated
 async def test_timers_that_no_limit_counts_seem_not_to_exist(sandbox: Sandbox) -> None:
     code = "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n"
