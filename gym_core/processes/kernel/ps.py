@@ -40,9 +40,11 @@ def _tree(root: int) -> tuple[float, bool]:
     """CPU seconds of the living processes of a tree, and whether any of them runs or waits for a core or a disk."""
     columns = ["-o", "pid=", "-o", "ppid=", "-o", "stat=", "-o", "time="]
     command = ["ps", "-A", *columns]
-    listed = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
+    # Without a list, the processes would seem to be asleep.
+    listed = subprocess.run(command, capture_output=True, check=True, text=True, env={**os.environ, "LC_ALL": "C"})
     processes = [
-        (int(pid), int(parent), state, spent) for pid, parent, state, spent in map(str.split, listed.splitlines())
+        (int(pid), int(parent), state, spent)
+        for pid, parent, state, spent in map(str.split, listed.stdout.splitlines())
     ]
     tree = {root}
     while new := {pid for pid, parent, _, _ in processes if parent in tree} - tree:

@@ -69,13 +69,22 @@ def play(header: dict[str, Any]) -> NoReturn:
     status = 1
     try:
         _open_standard_streams()
-        for name, text in header["files"].items():
-            path = Path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        status = _execute(header["code"])
+        status = _write(header["files"]) or _execute(header["code"])
     finally:
         os._exit(status)
+
+
+def _write(files: Mapping[str, str]) -> int:
+    """Write files; return 0, or an exit status if one of them can't be written."""
+    for name, text in files.items():
+        try:
+            path = Path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        except OSError as error:
+            print(f"sandbox: can't write {name!r}: {error}", file=sys.stderr, flush=True)
+            return _out_of(error) or 1
+    return 0
 
 
 def _execute(code: str) -> int:
@@ -95,8 +104,9 @@ def _execute(code: str) -> int:
         own_frame = error.__traceback__
         traceback.print_exception(error.with_traceback(own_frame.tb_next if own_frame else None))
     atexit._run_exitfuncs()  # a usual place for fast programs to write their output
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is not None and not getattr(stream, "closed", False):  # as the code may have left it
+            stream.flush()
     return status
 
 

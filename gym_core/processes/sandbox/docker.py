@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import subprocess
 import tempfile
@@ -18,6 +19,9 @@ from gym_core.processes.sandbox.programs import KERNEL_SOURCES, Program, boot, i
 from gym_core.processes.sessions import BOX_SOURCES
 from gym_core.processes.zygote import End
 
+_log = logging.getLogger(__name__)
+
+_REMOVE_S = 60.0  # for the container engine to remove a container
 _UIDS = itertools.cycle(range(1 << 20, 1 << 21))  # a limit on processes counts those of a user in all containers
 
 
@@ -101,11 +105,17 @@ class _Container(Program):
 
     def kill(self) -> None:
         super().kill()  # first, so that it can't start the container any more
-        subprocess.run(self._remove, stdin=subprocess.DEVNULL, capture_output=True, cwd=os.sep)
+        self._remove_container()
 
     def end(self) -> End:
         """How it ended; wall seconds stand in for CPU seconds, which are not reported."""
         return replace(super().end(), cpu_s=time.monotonic() - self._started_s)
+
+    def _remove_container(self) -> None:
+        try:
+            subprocess.run(self._remove, stdin=subprocess.DEVNULL, capture_output=True, cwd=os.sep, timeout=_REMOVE_S)
+        except subprocess.TimeoutExpired as error:
+            _log.warning("a container may be left behind: %s", error)
 
 
 class _BoxContainer(_Container):
@@ -128,7 +138,7 @@ class _BoxContainer(_Container):
     def end(self) -> End:
         """How it ended; the machine is to blame, unless the server says otherwise."""
         exit_status, _ = self._waiter.wait()
-        subprocess.run(self._remove, stdin=subprocess.DEVNULL, capture_output=True, cwd=os.sep)
+        self._remove_container()
         said = os.pread(self._stderr.fileno(), 1000, 0).decode(errors="replace").strip()
         return End(exit_status, problem=said or None)
 

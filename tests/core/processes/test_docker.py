@@ -9,6 +9,7 @@ import pytest
 
 from gym_core.errors import WorkerLostError
 from gym_core.processes import Docker, Sandbox
+from gym_core.processes.sandbox import docker
 
 IMAGE = os.environ.get("GYM_DOCKER_IMAGE", "")
 
@@ -18,6 +19,18 @@ async def test_the_code_is_not_to_blame_for_a_missing_program():
     with pytest.raises(WorkerLostError, match="no-such-docker can't be started"):
         await sandbox.run("print(1)")
     sandbox.close()
+
+
+async def test_an_engine_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypatch, caplog):
+    engine = tmp_path / "engine"
+    engine.write_text("#!/bin/sh\nexec sleep 60\n")
+    engine.chmod(0o755)
+    monkeypatch.setattr(docker, "_REMOVE_S", 0.2)
+    sandbox = Sandbox(isolation=Docker("python:3.12-slim", program=str(engine)), size=1)
+    with pytest.raises(WorkerLostError, match="could not run the code"):
+        await sandbox.run("print(1)", wall_s=0.2)
+    await asyncio.to_thread(sandbox.close)
+    assert "a container may be left behind" in caplog.text
 
 
 @pytest.fixture

@@ -229,6 +229,19 @@ async def test_sleeping_runs_keep_no_other_from_running() -> None:
     await asyncio.to_thread(sandbox.close)
 
 
+@pytest.mark.parametrize("end", ["sys.stdout.close()", "sys.stdout = None", "sys.stderr = None"])
+async def test_code_may_close_or_replace_its_standard_streams(sandbox: Sandbox, end: str) -> None:
+    ran = await sandbox.run(f"import sys\nprint(1)\n{end}")
+    assert (ran.exit_status, ran.stdout, ran.stderr) == (0, "1\n", "")
+
+
+async def test_a_file_that_cannot_be_written_is_told(sandbox: Sandbox) -> None:
+    ran = await sandbox.run("print(1)", files={"a": "", "a/b": ""})
+    assert (ran.exit_status, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("sandbox: can't write 'a/b': ")
+    assert (await sandbox.run("print(1)", files={"a": "0" * (65 << 20)})).limit == "disk"
+
+
 async def test_memory_is_limited(sandbox: Sandbox) -> None:
     ran = await sandbox.run("bytearray(1 << 30)", memory_bytes=256 << 20)
     assert ran.limit == "memory"

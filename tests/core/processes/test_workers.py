@@ -21,6 +21,7 @@ import pytest
 
 from gym_core.errors import WorkerError, WorkerHungError, WorkerLostError
 from gym_core.processes import Workers, shared_workers
+from gym_core.processes.kernel import PsUsage
 
 ROOT = str(Path(__file__).parents[3])
 
@@ -527,6 +528,14 @@ async def test_an_interpreter_that_cannot_be_started_loses_the_call(monkeypatch:
             await workers.call(double, 1)
     assert await workers.call(double, 1) == 2
     await asyncio.to_thread(workers.close)
+
+
+def test_nothing_seems_to_be_asleep_because_ps_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ps").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "ps").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(subprocess.CalledProcessError):
+        PsUsage(os.getpid())
 
 
 def test_a_loop_that_is_closed_early_costs_no_worker(workers: Workers) -> None:
