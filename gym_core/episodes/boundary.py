@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Self
 
 from gym_core.errors import EpisodeError
+
+_log = logging.getLogger(__name__)
 
 
 class Boundary:
@@ -62,3 +65,15 @@ def _current_task() -> asyncio.Task[object] | None:
         return asyncio.current_task()
     except RuntimeError:  # no event loop runs
         return None
+
+
+def log_failure(environment: str, kind: str, error: BaseException) -> None:
+    """Log a failure with its traceback: the first of its kind as a warning, since no failure is silent."""
+    first = (environment, kind, type(error)) not in _logged
+    _logged.add((environment, kind, type(error)))
+    more = "; later ones like it are logged at the level DEBUG" if first else ""
+    level = logging.WARNING if first else logging.DEBUG
+    _log.log(level, "an episode of %s broke in %s%s", environment, kind, more, exc_info=error)
+
+
+_logged: set[tuple[str, str, type[BaseException]]] = set()

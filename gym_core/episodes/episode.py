@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Self, TypeVar
 
 from gym_core.environments import Environment, ErrorKind, Rollout, RolloutError, StopReason
-from gym_core.episodes.boundary import Boundary, sentence, text_of
+from gym_core.episodes.boundary import Boundary, log_failure, sentence, text_of
 from gym_core.episodes.hooks import Hooks, check_conversation
 from gym_core.episodes.limits import OutOfTime
 from gym_core.errors import EpisodeError, OutOfTokens, ToolError
@@ -165,7 +165,7 @@ class Episode:
         if self.error is None:
             self.error = RolloutError(kind, sentence(error))
             self.done, self._stop_reason = True, "timeout" if kind == "timeout" else "error"
-            _log.debug("an episode of %s broke in %s", self.env.name, kind, exc_info=error)
+            log_failure(self.env.name, kind, error)
 
     async def close(self) -> None:
         """Close the environment once, without a verdict; waits even when cancelled meanwhile, but not forever."""

@@ -1211,3 +1211,17 @@ async def test_a_conversation_to_verify_that_has_something_else_than_messages_is
     judged = await verify(Recorder(TASK), [user("q"), wrong])
     assert judged.reward is None
     assert judged.error.message.startswith("message 1 must ")
+
+
+async def test_the_first_failure_of_a_kind_is_a_warning_with_its_traceback(caplog):
+    class Misspelt(Environment):
+        def verify(self, rollout):
+            return float(rollout.last_replay == "4")
+
+    with caplog.at_level("DEBUG"):
+        for _ in range(3):
+            assert (await rollout(Misspelt(TASK), ScriptedPolicy(["4"]))).reward is None
+    said = [record for record in caplog.records if "broke in verify" in record.getMessage()]
+    assert [record.levelname for record in said] == ["WARNING", "DEBUG", "DEBUG"]
+    assert "has no attribute 'last_replay'" in caplog.text
+    assert "return float(rollout.last_replay" in caplog.text
