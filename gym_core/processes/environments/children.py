@@ -51,7 +51,7 @@ class Keeper(Protocol):
         """Note that a child has a free place again, or is given up; called with the lock held."""
 
     def asking(self) -> AbstractContextManager[None]:
-        """Entered while a request is under way."""
+        """A context to enter while a request is under way."""
 
 
 class Child:
@@ -98,12 +98,12 @@ class Child:
         return ChildPlace(self, self._free.pop())
 
     def asking(self) -> AbstractContextManager[None]:
-        """Entered while a request is under way."""
+        """A context to enter while a request is under way."""
         keeper = self._keeper()
         return keeper.asking() if keeper else nullcontext()
 
     def leave(self, channel: socket.socket) -> None:
-        """Have a place again for another environment."""
+        """Take back a place, for another environment."""
         with self._lock:
             self.living -= 1
             self._free.append(channel)

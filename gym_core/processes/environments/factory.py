@@ -107,7 +107,7 @@ def in_processes(
 
 
 def _check_findable(env: EnvironmentFactory) -> None:
-    """Raise EnvironmentSpecError if a child process can't get the environment."""
+    """Raise EnvironmentSpecError if a child process can't find the environment."""
     if not hasattr(socket, "send_fds"):
         raise EnvironmentSpecError("in_processes is for Linux, macOS and other POSIX systems; on Windows, use WSL")
     try:

@@ -35,7 +35,7 @@ _HOST = "gym_core.processes.environments.host"
 
 
 class Launcher:
-    """Starts children; for one thread at a time.
+    """Starts children; for any thread.
 
     Args:
         env: Factory of the environments; pickled for the children.

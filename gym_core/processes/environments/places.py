@@ -22,10 +22,10 @@ class Owner(Protocol):
     """The child that contains a place."""
 
     def asking(self) -> AbstractContextManager[None]:
-        """Entered while a request is under way."""
+        """A context to enter while a request is under way."""
 
     def leave(self, channel: socket.socket) -> None:
-        """Have a place again for another environment."""
+        """Take back a place, for another environment."""
 
     def lose(self) -> None:
         """Give up the process because a place in it is lost."""
@@ -51,7 +51,7 @@ class ChildPlace:
         self._pid = os.getpid()
 
     async def ask(self, hook: Hook, *arguments: Any) -> Answer:
-        """What `proxy.Place` says."""
+        """Ask the environment, as `proxy.Place` describes."""
         if self.is_lost or self._pid != os.getpid():
             raise EpisodeError("the process of the environment is gone, and the episode in it is lost")
         request = _request(hook, arguments)
@@ -68,7 +68,7 @@ class ChildPlace:
         return _answer(body, hook)
 
     def leave(self) -> None:
-        """What `proxy.Place` says."""
+        """Make room, as `proxy.Place` describes."""
         if self._is_living:
             self._lose()
         if not self._has_left and self._pid == os.getpid():
@@ -85,7 +85,7 @@ class ChildPlace:
             return
         self.is_lost = self._has_left = True
         if self._is_asking:
-            self._channel.shutdown(socket.SHUT_RDWR)  # whoever waits for the answer closes it
+            self._channel.shutdown(socket.SHUT_RDWR)  # the request under way closes it
         else:
             self._channel.close()
         self._child.lose()
@@ -137,7 +137,7 @@ def _request(hook: Hook, arguments: tuple[Any, ...]) -> bytes:
     try:
         return frame((hook, *arguments))
     except Exception as error:  # whatever `__reduce__` of the author's objects raises
-        sentence = f"what {hook!r} is given can't be pickled for another process"
+        sentence = f"the arguments of {hook!r} can't be pickled for another process"
         raise EpisodeError(f"{sentence}: {type(error).__name__}: {error}") from error
 
 
@@ -145,6 +145,6 @@ def _answer(body: bytes, hook: Hook) -> Answer:
     try:
         answer: Answer = pickle.loads(body)  # from the author's own code, which this process trusts
     except Exception as error:  # whatever `__setstate__` of the author's objects raises
-        sentence = f"what {hook!r} gave can't be unpickled in this process"
+        sentence = f"the result of {hook!r} can't be unpickled in this process"
         raise EpisodeError(f"{sentence}: {type(error).__name__}: {error}") from error
     return answer

@@ -48,7 +48,7 @@ class Pool:
         weakref.finalize(self, _close, self._children, launcher)
 
     async def enter(self) -> ChildPlace:
-        """What `proxy.Places` says."""
+        """Wait for the next free place, as `proxy.Places` describes."""
         future: asyncio.Future[ChildPlace] = asyncio.get_running_loop().create_future()
         with self.lock:
             self._waiting.append(future)

@@ -15,7 +15,7 @@ class PsUsage:
     def __init__(self, pid: int) -> None:
         self.cpu_s = 0.0
         self.slept_s = 0.0
-        self.disk_s = 0.0  # which ps does not tell
+        self.disk_s = 0.0  # not told by ps
         self._root = pid
         self._before_s = _tree(pid)[0]
         self._looked_s = time.monotonic()

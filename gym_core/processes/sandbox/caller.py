@@ -35,7 +35,7 @@ def _description(error: BaseException) -> str:
 def main() -> None:
     """Answer one call."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the function prints
+    os.dup2(2, 1)  # for the output of the function
     name, arguments = sys.stdin.read().split()
     answer = _answer(name, base64.b64decode(arguments))
     try:

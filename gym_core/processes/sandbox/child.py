@@ -40,7 +40,7 @@ def inside_box(name: str) -> str:
 
 
 def encode_run(header: Mapping[str, Any], stdin: str) -> bytes:
-    """What a run reads: its header, and what its code is to read."""
+    """The standard input of a run: its header, then the input of its code."""
     head = json.dumps(header).encode()
     return len(head).to_bytes(8, "big") + head + stdin.encode(errors="surrogatepass")
 

@@ -44,7 +44,7 @@ class Slots:
         go()
 
     def empty(self) -> list[Callable[[], object]]:
-        """Take all that wait out of the queue."""
+        """Take all waiting jobs out of the queue."""
         with self._lock:
             waiting = list(self._queue)
             self._queue.clear()

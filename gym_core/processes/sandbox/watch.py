@@ -135,7 +135,7 @@ class _Watch:
             if self._closed.is_set() or self.request.cancelled.is_set():
                 raise WorkerLostError("the run was cancelled")
             if time.monotonic() < look_s:
-                continue  # what it writes must not tell a run when it is looked at, to seem awake just then
+                continue  # looks must not follow its output, or a run could be awake just for them
             look_s = time.monotonic() + _chance.uniform(_SHORTEST_S, _LONGEST_S)
             if self.usage:
                 self.usage.look()
@@ -188,7 +188,7 @@ class _Watch:
         self._kill("output")
 
     def _forget(self, descriptor: int) -> None:
-        """Stop to poll a descriptor; reading it again is harmless."""
+        """Stop polling a descriptor; reading it again is harmless."""
         try:
             self._poll.unregister(descriptor)
         except KeyError:

@@ -59,7 +59,7 @@ class Meter:
 
 def _outer(server: int, inner: int) -> int | None:
     """The process id, outside the box, of a process that its server has started; None if it has ended."""
-    with suppress(OSError):  # the server has
+    with suppress(OSError):  # the server has ended
         children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
         return next((int(child) for child in children if _inner(child) == inner), None)
     return None

@@ -545,7 +545,7 @@ async def test_a_constructor_that_raises_breaks_the_episode_in_setup():
 
 async def test_what_can_not_be_pickled_breaks_the_episode():
     rollout = await open_episode(trouble, Task([user("?")], answer=Unpicklable(), id="t")).run(ScriptedPolicy(["?"]))
-    sentence = "what 'setup' is given can't be pickled for another process: TypeError: a connection can't be pickled"
+    sentence = "the arguments of 'setup' can't be pickled for another process: TypeError: a connection can't be pickled"
     assert (rollout.reward, rollout.error.message) == (None, sentence)
     rollout = await open_episode(in_processes(Odd, 1), Odd.tasks[0]).run(ScriptedPolicy(["?"]))
     assert rollout.error.message == "TypeError: cannot pickle '_thread.lock' object"

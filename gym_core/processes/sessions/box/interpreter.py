@@ -90,7 +90,7 @@ class Interpreter:
 
 
 def _live(channel: socket.socket) -> NoReturn:
-    """Run the cells that come by the channel, each after a byte that is none, until it is closed."""
+    """Run the cells that come by the channel, each after a byte that is not part of it, until it is closed."""
     _open_standard_streams()
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = __builtins__
