@@ -3,6 +3,7 @@
 import atexit
 import errno
 import importlib
+import io
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ import threading
 import traceback
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
@@ -107,6 +109,10 @@ def _execute(code: str) -> int:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if stream is not None and not getattr(stream, "closed", False):  # as the code may have left it
             stream.flush()
+    for value in list(main.__dict__.values()):
+        if isinstance(value, io.IOBase):  # Python would close it now, and ignore these errors
+            with suppress(OSError, ValueError):
+                value.flush()
     return status
 
 

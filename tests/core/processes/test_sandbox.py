@@ -235,6 +235,11 @@ async def test_code_may_close_or_replace_its_standard_streams(sandbox: Sandbox, 
     assert (ran.exit_status, ran.stdout, ran.stderr) == (0, "1\n", "")
 
 
+async def test_output_is_not_lost_in_a_stream_that_the_code_leaves_open(sandbox: Sandbox) -> None:
+    ran = await sandbox.run("print(1)\nout = open(1, 'w', closefd=False)\nout.write('2')")
+    assert (ran.exit_status, ran.stdout) == (0, "1\n2")
+
+
 async def test_a_file_that_cannot_be_written_is_told(sandbox: Sandbox) -> None:
     ran = await sandbox.run("print(1)", files={"a": "", "a/b": ""})
     assert (ran.exit_status, ran.stdout) == (1, "")
