@@ -67,5 +67,5 @@ def test_a_mistake_of_the_author_is_one_sentence(answer, error, sentence):
 
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
-    with pytest.raises(MissingDependencyError, match="this needs similarity"):
+    with pytest.raises(MissingDependencyError, match="this needs the extra 'similarity'"):
         similarity("x", "y")
