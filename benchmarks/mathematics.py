@@ -52,7 +52,7 @@ async def measure(pairs: list[Pair]) -> dict[str, object]:
     ours_mean = sum(map(sum, ours_ms.values())) / len(pairs)
     theirs_mean = sum(map(sum, theirs_ms.values())) / len(pairs)
     return {
-        "benchmark": "math",
+        "benchmark": "mathematics",
         "pairs": len(pairs),
         "agreement": 1 - len(disagreements) / len(pairs),
         "disagreements": disagreements,
